@@ -1,0 +1,46 @@
+"""The composition root: the only module that names a concrete database or storage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scientistcloud.errors import InvalidSettings
+from scientistcloud.layout import DataFolder
+from scientistcloud.ports import Clock, FormStore, Store
+
+
+def open_store(url: str, *, clock: Clock | None = None) -> Store:
+    """The database at `url`, made or migrated if need be.
+
+    Parameters
+    ----------
+    url
+        ``sqlite:///PATH``: the embedded database in one file.
+    clock
+        Wall and monotonic time, for tests; None: the system's.
+
+    Raises
+    ------
+    InvalidSettings
+        No database of that kind is known, or its folder cannot be used.
+    IncompatibleInstallation
+        The file is no database of ScientistCloud, or of a newer version.
+    Unavailable
+        It does not answer.
+    """
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme == "sqlite" and rest.startswith("/") and len(rest) > 1:
+        from scientistcloud.database.sqlite.store import SqliteStore
+
+        return SqliteStore(Path(rest[1:]), clock=clock)
+    shown = f"{scheme}://…" if separator else repr(url)  # the rest can hold a password
+    raise InvalidSettings(
+        f"the database {shown} is not known here; set DATABASE_URL to sqlite:////absolute/path.db"
+    )
+
+
+def open_forms(data_dir: Path) -> FormStore:
+    """Where the converted forms lie: the data folder."""
+    from scientistcloud.storage.local import LocalForms
+
+    return LocalForms(DataFolder(data_dir))

@@ -1,0 +1,1 @@
+"""One format a file; none imports another, and heavy libraries are imported only here."""

@@ -1,0 +1,173 @@
+"""The life of a data set's status: pure, no clock, no I/O.
+
+::
+
+    (opened) ── uploading ──close──> conversion queued ──claim──> converting ──> done
+                   │    │             ▲      ▲    │                  │  │
+                   │    │             │      │    └─cancel─┐         │  └─> conversion error
+                   │    └─close, no conversion wanted──────┼──> done │
+                   └─> upload error   │      └──retry, lease lost────┘
+                                      └── "convert again", from any status of a closed data set
+
+An archive or an import waits as `upload queued` and runs as `unzipping` or `uploading`. A cancelled conversion
+leaves `done` where a form exists, else `cancelled`. Everything after the close follows from the jobs alone:
+`settled` computes it, for the worker, for cancel and retry, for the reaper and for care alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, TypeVar, assert_never
+
+from scientistcloud.errors import AlreadyFinished, InvalidTransition
+from scientistcloud.records import ConversionTarget, DatasetStatus, Job, JobStatus, Line, Wanted
+
+D = TypeVar("D", bound=ConversionTarget)
+
+CONVERSION, IMPORT, EXTRACTION, DELETION = (
+    "dataset_conversion",
+    "dataset_import",
+    "file_extraction",
+    "dataset_deletion",
+)
+_WAITING = {
+    CONVERSION: DatasetStatus.CONVERSION_QUEUED,
+    IMPORT: DatasetStatus.UPLOAD_QUEUED,
+    EXTRACTION: DatasetStatus.UPLOAD_QUEUED,
+}
+_RUNNING = {
+    CONVERSION: DatasetStatus.CONVERTING,
+    IMPORT: DatasetStatus.UPLOADING,
+    EXTRACTION: DatasetStatus.UNZIPPING,
+}
+_FAILED = {
+    CONVERSION: DatasetStatus.CONVERSION_ERROR,
+    IMPORT: DatasetStatus.UPLOAD_ERROR,
+    EXTRACTION: DatasetStatus.UNZIP_ERROR,
+}
+
+
+# -- what people and their clients do ------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """All files have arrived; `wanted` is the job to come, None where none was asked for."""
+
+    wanted: Wanted | None
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Reopened:
+    """More files are to come."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadFailed:
+    """The upload will not go on."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionWanted:
+    """ "Convert again", or a conversion of what was closed without one."""
+
+    wanted: Wanted
+
+
+Event = Closed | Reopened | UploadFailed | ConversionWanted
+
+
+def after(dataset: D, event: Event) -> D:
+    """`dataset` after `event`. Raises `InvalidTransition`, naming the data set and what to do."""
+    match event:
+        case Closed(wanted, now):
+            if dataset.closed_at is not None:
+                raise AlreadyFinished(f"data set {dataset.uuid} is closed already; open it again to add files")
+            return replace(
+                dataset,
+                status=DatasetStatus.DONE if wanted is None else _WAITING[wanted.job_type],
+                error=None,
+                closed_at=now,
+                revision=dataset.revision + 1,
+                wanted=wanted,
+            )
+        case Reopened():
+            if dataset.closed_at is None:
+                return dataset
+            if dataset.status in (DatasetStatus.CONVERTING, DatasetStatus.UNZIPPING, DatasetStatus.UPLOADING):
+                raise InvalidTransition(
+                    f"data set {dataset.uuid} is {dataset.status}; cancel its job or wait for it, then add files"
+                )
+            return replace(dataset, status=DatasetStatus.UPLOADING, error=None, closed_at=None, wanted=None)
+        case UploadFailed(message):
+            if dataset.closed_at is not None:
+                raise AlreadyFinished(f"data set {dataset.uuid} is closed; its upload cannot fail any more")
+            return replace(dataset, status=DatasetStatus.UPLOAD_ERROR, error=message)
+        case ConversionWanted(wanted):
+            if dataset.closed_at is None:
+                raise InvalidTransition(f"data set {dataset.uuid} is still open; close it, which converts it")
+            if dataset.status is DatasetStatus.CONVERTING:
+                return replace(dataset, wanted=wanted)
+            return replace(dataset, status=DatasetStatus.CONVERSION_QUEUED, error=None, wanted=wanted)
+        case _:
+            assert_never(event)
+
+
+# -- what follows from the jobs ------------------------------------------------------------------
+
+
+def settled(dataset: D, line: Line) -> D:
+    """`dataset` with the status that its jobs give it: the running one, else the head, else the last to end.
+
+    A data set that is open for files stays as it is unless a job works on it. One whose promised job was not
+    created yet (`wanted`) keeps the promise; a promise that is found among the jobs is fulfilled.
+    """
+    if dataset.wanted is not None and any(
+        job is not None and job.idempotency_key == dataset.wanted.idempotency_key
+        for job in (line.running, line.head, line.last)
+    ):
+        dataset = fulfilled(dataset)
+    if (job := line.running) is not None:
+        return _with(dataset, _RUNNING.get(job.job_type), None)
+    if (job := line.head) is not None:
+        return _with(dataset, _WAITING.get(job.job_type), None)
+    if dataset.wanted is not None:
+        return _with(dataset, _WAITING.get(dataset.wanted.job_type), None)
+    if dataset.closed_at is None and dataset.status in (DatasetStatus.UPLOADING, DatasetStatus.UPLOAD_ERROR):
+        return dataset
+    if (job := line.last) is not None:
+        return _ended(dataset, job)
+    return dataset
+
+
+def fulfilled(dataset: D) -> D:
+    """`dataset` whose promised job exists."""
+    return replace(dataset, wanted=None)
+
+
+def published(dataset: D, *, form: dict[str, Any], sensor: str | None) -> D:
+    """`dataset` with a new form; its status follows from the job."""
+    return replace(dataset, forms=(form,), sensor=sensor or dataset.sensor)
+
+
+def _ended(dataset: D, job: Job) -> D:
+    if job.job_type not in _WAITING:
+        return dataset
+    match job.status:
+        case JobStatus.COMPLETED:
+            return _with(dataset, DatasetStatus.DONE, None)
+        case JobStatus.FAILED:
+            message = job.error.message if job.error else "the job failed; see its log"
+            return _with(dataset, _FAILED[job.job_type], message)
+        case JobStatus.CANCELLED:
+            return _with(dataset, DatasetStatus.DONE if dataset.forms else DatasetStatus.CANCELLED, None)
+        case _:
+            return dataset
+
+
+def _with(dataset: D, status: DatasetStatus | None, error: str | None) -> D:
+    return dataset if status is None else replace(dataset, status=status, error=error)

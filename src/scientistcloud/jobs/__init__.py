@@ -1,0 +1,1 @@
+"""The queue, keyed by `dataset_uuid`."""

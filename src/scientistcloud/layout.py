@@ -1,0 +1,131 @@
+"""Where each thing lies under `DATA_DIR`: names and paths alone, no I/O.
+
+The tree is drawn in ``docs/reference/files.md``. Nothing else in the project spells these names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from scientistcloud.errors import InvalidParameters
+
+CONVERTED = "converted.ome.zarr"
+PREVIEW = "preview.webp"
+_NAME_BYTES = 255  # of Linux file systems
+
+
+@dataclass(frozen=True, slots=True)
+class DataFolder:
+    """The folder `DATA_DIR`."""
+
+    root: Path
+
+    @property
+    def installation_id(self) -> Path:
+        return self.root / "installation-id"
+
+    @property
+    def portal(self) -> Path:
+        """Address and token of the running portal, mode 0600."""
+        return self.root / "portal.json"
+
+    @property
+    def token(self) -> Path:
+        """The local log-in's token, mode 0600, where no setting gives one."""
+        return self.root / "token"
+
+    @property
+    def database(self) -> Path:
+        return self.root / "scientistcloud.db"
+
+    @property
+    def uploads(self) -> Path:
+        return self.root / "uploads"
+
+    @property
+    def datasets(self) -> Path:
+        return self.root / "datasets"
+
+    @property
+    def workers(self) -> Path:
+        return self.root / "workers"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    def upload(self, upload_id: str) -> Path:
+        return self.uploads / _plain(upload_id)
+
+    def dataset(self, dataset_uuid: str) -> DatasetFolder:
+        return DatasetFolder(self.datasets / _plain(dataset_uuid))
+
+    def worker_lock(self, worker_id: str) -> Path:
+        return self.workers / f"{_plain(worker_id)}.lock"
+
+    def log(self, job_id: str) -> Path:
+        return self.logs / f"{_plain(job_id)}.log"
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFolder:
+    """The folder of one data set."""
+
+    root: Path
+
+    @property
+    def source(self) -> Path:
+        """The files as they came; never altered."""
+        return self.root / "source"
+
+    @property
+    def converted(self) -> Path:
+        """The converted form; appears whole or not at all."""
+        return self.root / CONVERTED
+
+    @property
+    def preview(self) -> Path:
+        return self.root / PREVIEW
+
+    @property
+    def guard(self) -> Path:
+        """Who published what; see `storage.local`."""
+        return self.root / ".guard"
+
+    def partial(self, token: int) -> Path:
+        """An attempt's output until it is published."""
+        return self.root / f"partial.{token}"
+
+    def aside(self, token: int) -> Path:
+        """The form that the publication with `token` replaced."""
+        return self.root / f"aside.{token}"
+
+
+def _plain(name: str) -> str:
+    """`name`, if it is one plain path component; identifiers are ours, but they travel through others' hands."""
+    if not name or name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
+        raise InvalidParameters(f"{name!r} is no identifier of ScientistCloud; use the one it gave you")
+    return name
+
+
+def source_path(name: str) -> PurePosixPath:
+    """The place of a file called `name` below a data set's `source/`, or `InvalidParameters`.
+
+    Kept exactly as it came (emoji and ``<script>`` are only characters); refused are absolute names, ``.`` and
+    ``..``, empty parts, backslashes, control characters and parts that no file system could hold.
+    """
+    parts = name.split("/")
+    if not name or any(part in ("", ".", "..") for part in parts):
+        raise InvalidParameters(
+            f"the file name {name!r} is not a plain relative name; send it without '..', '.' or a leading '/'"
+        )
+    if "\\" in name or any(ord(c) < 32 or ord(c) == 127 for c in name):
+        raise InvalidParameters(f"the file name {name!r} holds a backslash or control character; rename the file")
+    try:
+        longest = max(len(part.encode()) for part in parts)
+    except UnicodeEncodeError:
+        raise InvalidParameters(f"the file name {name!r} is not valid Unicode; rename the file") from None
+    if longest > _NAME_BYTES or len(name.encode()) > 4000:
+        raise InvalidParameters(f"the file name {name[:60]!r}… is longer than 255 bytes a part; rename the file")
+    return PurePosixPath(name)

@@ -1,0 +1,286 @@
+"""What the outside must offer: databases, disks and clocks, as intentions, never as queries.
+
+An adapter lives in ``database/NAME/`` or ``storage/``; `scientistcloud.testing` ships the contract suites that
+every adapter passes. Any method of a database port raises `Unavailable` when the database does not answer: a
+silent database must never look like an empty queue. None means "there is none", never "it broke".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from scientistcloud.records import (
+    ConversionTarget,
+    Dataset,
+    DatasetFile,
+    DatasetStatus,
+    Job,
+    JobError,
+    JobStatus,
+    Json,
+    Line,
+    NewJob,
+    Progress,
+    QueueStats,
+    Session,
+    Worker,
+)
+
+
+class Clock(Protocol):
+    """Two clocks: one for people, one that never jumps."""
+
+    def now(self) -> datetime:
+        """Wall time, aware UTC."""
+
+    def monotonic(self) -> float:
+        """Seconds since some moment of this boot; runs on in suspend where the system has such a clock."""
+
+
+class JobStore(Protocol):
+    """Keeps jobs. Every method is safe between threads, processes and (by database) machines.
+
+    The decisions are those of `jobs.lifecycle`; a store moves records atomically and nothing else.
+    """
+
+    def create(self, jobs: Sequence[NewJob], *, max_pending_per_dataset: int | None = None) -> list[str]:
+        """Durably add `jobs` in order; the `job_id` of each (an earlier one for a known idempotency key).
+
+        Raises `IdempotencyConflict`, `QueueFull`; then none was added on an embedded database.
+        """
+
+    def claim(
+        self, worker_id: str, *, limit: int, job_types: Sequence[str] | None, lease_seconds: float
+    ) -> list[Job]:
+        """Lease up to `limit` due heads to `worker_id`, lowest `rank` first; recovers lost leases on the way.
+
+        Two callers never receive the same claim. `job_types` None: every type that is not paused.
+        """
+
+    def heartbeat(self, job: Job, *, progress: Progress | None = None) -> Job:
+        """Renew the lease by the job's token; the record as it is now.
+
+        Raises `LeaseLost`; `Cancelled` when a cancel was requested.
+        """
+
+    def complete(
+        self,
+        job: Job,
+        *,
+        result: Json | None,
+        claim_next: bool = False,
+        job_types: Sequence[str] | None = None,
+    ) -> Job | None:
+        """End the job as completed by its token, promote the next of its line, perhaps claim one more.
+
+        Raises `LeaseLost`. Repeated with the same token it succeeds again.
+        """
+
+    def fail(self, job: Job, error: JobError, *, retry_after_seconds: float) -> Job:
+        """End the attempt: the job is pending again after the pause, or failed; by the job's token."""
+
+    def release(self, job: Job) -> Job:
+        """Give the job back unharmed, its try not counted; by its token."""
+
+    def acknowledge_cancel(self, job: Job) -> Job:
+        """End the job as cancelled, by its token."""
+
+    def cancel(self, job_id: str) -> Job:
+        """Pending: cancelled at once. Running: asked for. Raises `NotFound`, `AlreadyFinished`."""
+
+    def retry(self, job_id: str) -> Job:
+        """A failed or cancelled job joins its line again. Raises `NotFound`, `InvalidTransition`."""
+
+    def get(self, job_id: str) -> Job | None:
+        """The job, or None."""
+
+    def find(
+        self,
+        *,
+        dataset_uuid: str | None = None,
+        status: JobStatus | None = None,
+        job_type: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[Job]:
+        """Jobs in the order of creation, after the job `after`."""
+
+    def line(self, dataset_uuid: str) -> Line:
+        """What decides the data set's status."""
+
+    def current(self, dataset_uuids: Sequence[str]) -> Mapping[str, Job]:
+        """For each data set that has jobs: the running one, else the head, else the newest."""
+
+    def changed_since(self, moment: datetime) -> Sequence[str]:
+        """UUIDs of the data sets with a job whose `updated_at` is `moment` or later."""
+
+    def recover(self) -> int:
+        """Take back the jobs whose lease ran out and heal what crashes left; how many were touched."""
+
+    def adopt(self) -> int:
+        """Give documents of other clients (the five fields of the architecture of record) their other fields."""
+
+    def prune(self, *, before: datetime, limit: int = 500) -> Sequence[str]:
+        """Remove jobs that ended before `before`, never a data set's newest; their ids."""
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep until a job may have become claimable, or `seconds` have passed; whether woken."""
+
+    def stats(self) -> QueueStats:
+        """The figures of this moment."""
+
+
+class TargetStore(Protocol):
+    """The data sets as the service may see them: by `uuid`, without a person."""
+
+    def get(self, dataset_uuid: str) -> ConversionTarget | None:
+        """By projection: the fields of `ConversionTarget` and no others leave the database."""
+
+    def update(
+        self, before: ConversionTarget, after: ConversionTarget, *, token: int | None = None
+    ) -> ConversionTarget:
+        """Write the fields in which `after` differs from `before`, where ``uuid`` is theirs; `version` grows.
+
+        With `token` (a worker): refused with `LeaseLost` where the record's token is greater, else it becomes
+        the record's. Without (everybody else): `Stale` unless the record still has ``before.version``.
+        """
+
+    def promised(self, *, limit: int = 500) -> Sequence[ConversionTarget]:
+        """Data sets with a `wanted` job, oldest change first."""
+
+
+class DatasetStore(Protocol):
+    """The data sets with their people: for intake and portal alone."""
+
+    def add(self, dataset: Dataset) -> None:
+        """Durably add the record. Raises `InvalidTransition` where the uuid exists."""
+
+    def get(self, dataset_uuid: str) -> Dataset | None:
+        """The record, a deleted one too."""
+
+    def update(self, before: Dataset, after: Dataset) -> Dataset:
+        """Write the fields in which `after` differs, if the record has ``before.version``; else `Stale`."""
+
+    def describe(
+        self,
+        dataset_uuid: str,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        tags: Sequence[str] | None = None,
+        public: bool | None = None,
+    ) -> Dataset:
+        """Write what people say of it, the fields given alone; a worker's writes stay. Raises `NotFound`."""
+
+    def find(
+        self,
+        *,
+        user: str,
+        statuses: Sequence[DatasetStatus] | None = None,
+        text: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[Dataset]:
+        """`user`'s data sets that are not deleted, newest first, after the data set `after`.
+
+        `text`: part of name, tag, sensor or description, case ignored.
+        """
+
+    def counts(self, *, user: str) -> Mapping[DatasetStatus, int]:
+        """How many of `user`'s data sets have each status, and none for the statuses without one."""
+
+    def stored_bytes(self, *, user: str) -> int:
+        """The sum of `size_bytes` of `user`'s data sets that are not deleted."""
+
+    def put_files(self, files: Sequence[DatasetFile]) -> None:
+        """Add or replace source files by (`dataset_uuid`, `path`); raises their data sets' `size_bytes` along."""
+
+    def files(self, dataset_uuid: str, *, after: str | None = None, limit: int = 1000) -> list[DatasetFile]:
+        """Source files by path, after the path `after`."""
+
+    def remove_file(self, dataset_uuid: str, path: str) -> None:
+        """Forget a source file; nothing happens where there is none."""
+
+
+class WorkerStore(Protocol):
+    """Who works."""
+
+    def announce(self, worker: Worker) -> None:
+        """Add or renew a worker's entry."""
+
+    def leave(self, worker_id: str) -> None:
+        """The worker stopped."""
+
+    def all(self) -> list[Worker]:
+        """Every entry, those long unseen too."""
+
+
+class SessionStore(Protocol):
+    """Log-ins of browsers."""
+
+    def add(self, session: Session) -> None:
+        """Keep a session; expired ones go on the way."""
+
+    def get(self, id_sha256: str) -> Session | None:
+        """The session, None where there is none or it has expired."""
+
+    def remove(self, id_sha256: str) -> None:
+        """Log out."""
+
+
+class MetaStore(Protocol):
+    """What is known of the installation."""
+
+    def installation_id(self) -> str:
+        """Drawn when the database was made."""
+
+    def hold(self, role: str, holder: str, *, seconds: float) -> bool:
+        """Take or renew `role` for so long; False while another holds it."""
+
+    def release(self, role: str, holder: str) -> None:
+        """Give `role` back, if `holder` has it."""
+
+
+class Store(Protocol):
+    """One database, opened. Made by `scientistcloud.open_store`; safe to share between threads."""
+
+    url: str
+    clock: Clock
+    jobs: JobStore
+    targets: TargetStore
+    datasets: DatasetStore
+    workers: WorkerStore
+    sessions: SessionStore
+    meta: MetaStore
+
+    def change_mark(self) -> object:
+        """Compares unequal to an earlier one after a commit by any process; costs microseconds to ask."""
+
+    def close(self) -> None:
+        """Let go of the database; using the store afterwards is an error."""
+
+
+class FormStore(Protocol):
+    """Where converted forms lie, and the guard that lets a form appear whole or not at all."""
+
+    def begin(self, dataset_uuid: str, *, job_id: str, token: int) -> Path | None:
+        """An empty folder for the attempt's output, or None where `job_id` has already published.
+
+        Writes `token` into the guard; empties what older attempts left. Raises `LeaseLost` where the guard has
+        a greater token, `Unavailable` where it cannot be had, naming the holder.
+        """
+
+    def publish(self, dataset_uuid: str, *, job_id: str, token: int, names: Sequence[str]) -> None:
+        """Move `names` from the attempt's folder into place, the old ones aside, durably. Raises `LeaseLost`."""
+
+    def published(self, dataset_uuid: str) -> Json | None:
+        """The result that was published last (`job_id`, `token`), or None."""
+
+    def abandon(self, dataset_uuid: str, *, token: int) -> None:
+        """Remove the attempt's folder."""
+
+    def heal(self, target: ConversionTarget) -> None:
+        """Put right what a crash between two renames left, so that what `target.forms` names is in place."""

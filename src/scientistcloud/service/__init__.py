@@ -1,0 +1,1 @@
+"""The program that works: claims jobs and runs each in a process of its own."""

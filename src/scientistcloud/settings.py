@@ -1,0 +1,88 @@
+"""Everything that can be set, read once; nothing else reads the environment.
+
+Each field is the environment variable ``SCIENTISTCLOUD_`` + its name in capitals, or a line in the file
+``.env`` of the data folder. The environment wins.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import platformdirs
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from scientistcloud.errors import InvalidSettings
+from scientistcloud.layout import DataFolder
+
+PREFIX = "SCIENTISTCLOUD_"
+KIB, MIB, GIB, TIB = (2**n for n in (10, 20, 30, 40))
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class Settings(BaseSettings):
+    """The settings of one process. Sizes are in bytes, times in the unit of their name."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+
+    data_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("scientistcloud")))
+    #: Empty: the embedded database in the data folder.
+    database_url: str = ""
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    #: How browsers reach the portal where that is not ``http://HOST:PORT``.
+    public_url: str = ""
+    #: The local log-in. Empty: a random one, kept in the data folder.
+    token: SecretStr = SecretStr("")
+    user_email: str = "local@localhost"
+    lease_seconds: Annotated[float, Field(gt=0)] = 30
+    slot_memory_bytes: Annotated[int, Field(ge=64 * MIB)] = 2 * GIB
+    max_upload_bytes: Annotated[int, Field(gt=0)] = 10 * TIB
+    #: Per owner; None: no quota.
+    quota_bytes: int | None = None
+    #: Kept free of the disk; None: 5 % of it.
+    disk_reserve_bytes: int | None = None
+    upload_expiry_days: Annotated[float, Field(gt=0)] = 7
+    keep_jobs_days: Annotated[float, Field(gt=0)] = 90
+    #: Unfinished jobs of one data set; None: no cap.
+    max_pending_per_dataset: int | None = None
+    #: Of each job's log: beyond it the middle goes, head and tail stay.
+    log_bytes: Annotated[int, Field(ge=64 * KIB)] = 10 * MIB
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @property
+    def folder(self) -> DataFolder:
+        return DataFolder(self.data_dir)
+
+    @property
+    def store_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.folder.database}"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether the portal listens to this machine alone."""
+        return self.host in _LOOPBACK
+
+
+def read_settings(**overrides: object) -> Settings:
+    """The settings from `overrides` (those that are not None), the environment and the data folder's ``.env``.
+
+    Raises `InvalidSettings` with one line that names the variable and what it may be.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        data_dir = Settings.model_validate({"data_dir": given["data_dir"]} if "data_dir" in given else {}).data_dir
+        # pydantic-settings takes the file by this keyword; Settings itself has no such field.
+        return Settings(_env_file=data_dir / ".env", **given)  # type: ignore[arg-type]
+    except ValidationError as wrong:
+        first = wrong.errors()[0]
+        name = PREFIX + str(first["loc"][0]).upper()
+        msg = f"{name} is {first['input']!r}: {first['msg']}; see docs/reference/settings.md"
+        if name == PREFIX + "TOKEN":
+            msg = f"{name} cannot be used: {first['msg']}"
+        raise InvalidSettings(msg) from None

@@ -1,0 +1,57 @@
+"""What a job type offers: one `run`, called in a process of its own that opens no database.
+
+A task is offered by entry point ``scientistcloud.tasks``, the built-in ones too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from scientistcloud.records import Json
+
+Report = Callable[[float, str], None]
+"""``report(fraction, step)``: progress from 0 to 1 and what is being done. Cheap; call it often."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One attempt, as its task sees it."""
+
+    job_id: str
+    dataset_uuid: str
+    job_type: str
+    token: int
+    parameters: Json
+    #: Where the job reads, resolved and checked to lie under the data set's folder or a registered root.
+    source: Path
+    #: An empty folder; what is to appear in the data set's folder is written here.
+    output: Path
+    #: What the attempt may hold in memory.
+    memory_bytes: int
+    report: Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What an attempt hands to the service. Crosses a process border as JSON."""
+
+    #: The job's `result`.
+    result: dict[str, Any] = field(default_factory=dict)
+    #: Entries of `Work.output` that are to appear, all at once, in the data set's folder.
+    publish: tuple[str, ...] = ()
+    #: Becomes the data set's newest form; None where the task makes none.
+    form: dict[str, Any] | None = None
+    #: What the content turned out to be; becomes the data set's `sensor`.
+    sensor: str | None = None
+
+
+class Task(Protocol):
+    """A job type."""
+
+    job_type: str
+
+    def run(self, work: Work) -> Outcome:
+        """Do the work; raise `SourceError` for what another attempt would find again, anything else to retry."""

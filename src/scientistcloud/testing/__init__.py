@@ -1,0 +1,1 @@
+"""For authors of adapters and converters: contract suites and samples."""

@@ -1,0 +1,41 @@
+"""Real files, servers and a real browser for the tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+_KEPT = ("SCIENTISTCLOUD_TEST_MONGODB_URL", "SCIENTISTCLOUD_TEST_DATA", "SCIENTISTCLOUD_TEST_CHROMIUM")
+for _name in [name for name in os.environ if name.startswith("SCIENTISTCLOUD_") and name not in _KEPT]:
+    del os.environ[_name]  # the settings of whoever runs the tests decide nothing here
+
+
+def unavailable(what: str, how: str) -> NoReturn:
+    """Skip on a person's machine; fail where nothing may be missing (CI)."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{what} is missing, and in CI it must be there: {how}", pytrace=False)
+    pytest.skip(f"{what} is missing: {how}")
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real test files (``../shared/data``, or what SCIENTISTCLOUD_TEST_DATA names)."""
+    named = os.environ.get("SCIENTISTCLOUD_TEST_DATA")
+    found = Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
+    if not found.is_dir():
+        pytest.skip(f"the real test files are missing: name their folder in SCIENTISTCLOUD_TEST_DATA, not {found}")
+    return found
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    found = os.environ.get("SCIENTISTCLOUD_TEST_CHROMIUM") or next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
+    if not found:
+        unavailable("Chromium", "apt-get install chromium, or name one in SCIENTISTCLOUD_TEST_CHROMIUM")
+    return found
