@@ -1,0 +1,80 @@
+"""The reference has a place for each setting, command and public name, and for nothing that is gone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+import scientistcloud
+from scientistcloud.cli import COMMANDS, group
+from scientistcloud.settings import PREFIX, Settings
+
+DOCS = Path(__file__).parents[2] / "docs"
+ROOT = DOCS.parent
+
+
+def headings(page: str) -> list[str]:
+    return re.findall(r"^#+ (.*)$", (DOCS / page).read_text(), flags=re.MULTILINE)
+
+
+def test_each_setting_has_a_heading_and_each_heading_a_setting() -> None:
+    named = {name for line in headings("reference/settings.md") for name in re.findall(r"`(\w+)`", line)}
+
+    assert named == {PREFIX + name.upper() for name in Settings.model_fields}
+
+
+def test_each_command_has_a_heading_and_each_heading_a_command() -> None:
+    named = {
+        name for line in headings("reference/commands.md") for name in re.findall(r"`scientistcloud (\w+)", line)
+    }
+
+    assert named == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_each_option_of_a_command_is_named_in_its_section(name: str) -> None:
+    text = (DOCS / "reference/commands.md").read_text()
+    section = text.split(f"`scientistcloud {name}", 1)[1].split("\n## ", 1)[0]
+    command = group.get_command(click.Context(group), name)
+    assert command is not None
+    commands = [command]
+    if isinstance(command, click.Group):
+        commands += command.commands.values()
+
+    missing = [
+        option
+        for each in commands
+        for parameter in each.params
+        if isinstance(parameter, click.Option)
+        for option in parameter.opts
+        if option.startswith("--") and f"`{option}" not in section
+    ]
+
+    assert missing == []
+
+
+def test_each_public_name_and_error_is_in_the_python_reference() -> None:
+    text = (DOCS / "reference/python.md").read_text()
+    errors = re.findall(r"^class (\w+)", Path(scientistcloud.__path__[0], "errors.py").read_text(), re.MULTILINE)
+
+    assert [name for name in (*scientistcloud.__all__, *errors) if f"`{name}" not in text] == []
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    broken = []
+    for page in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
+            if not target.startswith(("http://", "https://", "mailto:")) and not (page.parent / target).exists():
+                broken.append(f"{page.relative_to(ROOT)}: {target}")
+
+    assert broken == []
+
+
+def test_the_help_fits_on_one_screen() -> None:
+    said = click.Context(group, info_name="scientistcloud").get_help()
+
+    assert len(said.splitlines()) <= 24
+    assert max(map(len, said.splitlines())) <= 80
