@@ -6,8 +6,8 @@ Times are aware UTC `datetime`. A name here is the column, the JSON key and the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -285,3 +285,23 @@ class QueueStats:
     pending_by_type: Mapping[str, int] = field(default_factory=dict)
     #: Age of the claimable job that has waited longest, in seconds; None when none waits.
     oldest_claimable_seconds: float | None = None
+
+
+# -- as JSON -------------------------------------------------------------------------------------
+
+
+def json_of(record: Any) -> dict[str, Any]:
+    """A record as a JSON object: the same names, times in ISO 8601 with their zone."""
+    return {name: _json_value(value) for name, value in asdict(record).items()}
+
+
+def _json_value(value: Any) -> Any:
+    match value:
+        case datetime():
+            return value.astimezone(UTC).isoformat()
+        case dict():
+            return {key: _json_value(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_json_value(each) for each in value]
+        case _:
+            return value
