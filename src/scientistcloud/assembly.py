@@ -39,8 +39,8 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
     )
 
 
-def open_forms(data_dir: Path) -> FormStore:
-    """Where the converted forms lie: the data folder."""
+def open_forms(data_dir: Path, *, wait_seconds: float = 30) -> FormStore:
+    """Where the converted forms lie: the data folder. A guard's lock is waited for `wait_seconds`."""
     from scientistcloud.storage.local import LocalForms
 
-    return LocalForms(DataFolder(data_dir))
+    return LocalForms(DataFolder(data_dir), wait_seconds=wait_seconds)

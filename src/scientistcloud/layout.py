@@ -90,8 +90,13 @@ class DatasetFolder:
 
     @property
     def guard(self) -> Path:
-        """Who published what; see `storage.local`."""
+        """The file whose lock lets forms be moved; see `storage.local`."""
         return self.root / ".guard"
+
+    @property
+    def guarded(self) -> Path:
+        """Who published what; written under the lock of `guard`."""
+        return self.root / ".guard.json"
 
     def partial(self, token: int) -> Path:
         """An attempt's output until it is published."""

@@ -7,7 +7,7 @@ silent database must never look like an empty queue. None means "there is none",
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -273,14 +273,26 @@ class FormStore(Protocol):
         a greater token, `Unavailable` where it cannot be had, naming the holder.
         """
 
-    def publish(self, dataset_uuid: str, *, job_id: str, token: int, names: Sequence[str]) -> None:
-        """Move `names` from the attempt's folder into place, the old ones aside, durably. Raises `LeaseLost`."""
+    def publish(self, dataset_uuid: str, *, job_id: str, token: int, names: Sequence[str], outcome: Json) -> None:
+        """Move `names` from the attempt's folder into place, the old ones aside, durably.
+
+        `outcome` is kept beside them: with it another attempt of the job can finish, if this one dies here.
+        Raises `LeaseLost` where a greater token has begun, `NoSpace`, `Unavailable` naming the lock's holder.
+        """
 
     def published(self, dataset_uuid: str) -> Json | None:
-        """The result that was published last (`job_id`, `token`), or None."""
+        """What was published last (`job_id`, `token`, `names`, `outcome`), or None."""
 
     def abandon(self, dataset_uuid: str, *, token: int) -> None:
         """Remove the attempt's folder."""
 
     def heal(self, target: ConversionTarget) -> None:
-        """Put right what a crash between two renames left, so that what `target.forms` names is in place."""
+        """Put right what crashes left: what `target.forms` names is in place, another form goes aside.
+
+        For data sets whose published job has ended. The guard's token becomes at least `target.token`; where it
+        is greater, a later attempt has begun and no form is moved. Partial folders of older tokens go, and what
+        has lain aside for an hour, unless `target.forms` names it.
+        """
+
+    def untidy(self) -> Iterator[str]:
+        """Data sets with something that `heal` may remove. Looks at every folder."""
