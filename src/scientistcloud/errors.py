@@ -7,6 +7,8 @@
     │   ├── InvalidParameters     a value that cannot be accepted
     │   ├── InvalidSettings       a setting, a path or a port that cannot be used
     │   ├── NotFound              no such job, data set, upload …, or not for this caller
+    │   ├── NotLoggedIn           nobody has said who asks; HTTP 401
+    │   ├── Forbidden             the request came from elsewhere than our own pages; HTTP 403
     │   ├── IdempotencyConflict   the key is in use for another data set or job type
     │   ├── InvalidTransition     the state does not allow it
     │   │   └── AlreadyFinished   … because it has ended
@@ -50,6 +52,14 @@ class InvalidSettings(CallersMistake):
 
 class NotFound(CallersMistake):
     """There is none of that name, or none that this caller may see."""
+
+
+class NotLoggedIn(CallersMistake):
+    """No token and no session came with the request, or none that holds here."""
+
+
+class Forbidden(CallersMistake):
+    """Known who asks, but not in this way: a request forged by another site, a wrong host name."""
 
 
 class IdempotencyConflict(CallersMistake):

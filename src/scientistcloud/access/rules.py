@@ -1,0 +1,25 @@
+"""Who may do what with a data set: pure."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from scientistcloud.records import Dataset, Person
+
+
+class Action(StrEnum):
+    """What can be asked for."""
+
+    #: The record, its pages, jobs and logs, the converted form and the source files.
+    SEE = "see"
+    #: Names, files, conversions, cancel and retry, deletion.
+    CHANGE = "change"
+
+
+def may(person: Person, dataset: Dataset, action: Action) -> bool:
+    """Whether `person` may do `action` with `dataset`. Where not, it does not exist for them: 404, not 403."""
+    if dataset.deleted_at is not None:
+        return False
+    if dataset.user == person.email:
+        return True
+    return dataset.public and action is Action.SEE
