@@ -8,6 +8,7 @@ silent database must never look like an empty queue. None means "there is none",
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -117,8 +118,11 @@ class JobStore(Protocol):
     def changed_since(self, moment: datetime) -> Sequence[str]:
         """UUIDs of the data sets with a job whose `updated_at` is `moment` or later."""
 
-    def recover(self) -> int:
-        """Take back the jobs whose lease ran out and heal what crashes left; how many were touched."""
+    def recover(self, *, dead: Sequence[str] = ()) -> int:
+        """Take back the jobs whose lease ran out and heal what crashes left; how many were touched.
+
+        The jobs of the workers `dead` (their ids) are taken back at once, whatever their lease says.
+        """
 
     def adopt(self) -> int:
         """Give documents of other clients (the five fields of the architecture of record) their other fields."""
@@ -258,6 +262,9 @@ class Store(Protocol):
 
     def change_mark(self) -> object:
         """Compares unequal to an earlier one after a commit by any process; costs microseconds to ask."""
+
+    def statements(self) -> AbstractContextManager[list[str]]:
+        """While open, a list that grows by each statement this process sends, in the database's own words."""
 
     def close(self) -> None:
         """Let go of the database; using the store afterwards is an error."""

@@ -1,1 +1,1 @@
-"""The embedded database: one SQLite file in WAL mode."""
+"""Facts in one SQLite file, for any number of processes on one machine."""

@@ -1,0 +1,191 @@
+"""Rows as records and back: the one place that knows how a value lies in a column."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from scientistcloud.records import (
+    Attempt,
+    ConversionTarget,
+    Dataset,
+    DatasetStatus,
+    Job,
+    JobError,
+    JobStatus,
+    Progress,
+    WaitsFor,
+    Wanted,
+)
+
+Row = tuple[Any, ...]
+
+JOB_NAMES = (
+    "job_id", "dataset_uuid", "job_type", "status", "parameters", "seq", "head", "waits_for", "priority", "rank",
+    "run_at", "attempt", "max_attempts", "token", "worker_id", "lease_seconds", "heartbeat_at", "cancel_requested",
+    "timeout_seconds", "idempotency_key", "progress", "result", "error", "history", "created_at", "updated_at",
+    "started_at", "finished_at",
+)  # fmt: skip
+JOB_COLUMNS = ", ".join(JOB_NAMES)
+
+TARGET_NAMES = (
+    "uuid", "sensor", "status", "error", "forms", "revision", "wanted", "token", "version", "closed_at",
+    "deleted_at",
+)  # fmt: skip
+TARGET_COLUMNS = ", ".join(TARGET_NAMES)
+
+DATASET_NAMES = (
+    *TARGET_NAMES, "user", "name", "size_bytes", "tags", "description", "public", "created_at", "updated_at",
+)  # fmt: skip
+DATASET_COLUMNS = ", ".join(DATASET_NAMES)
+
+_NO_PROGRESS = Progress()
+
+
+# -- from the database ---------------------------------------------------------------------------
+
+
+def job_of(row: Row) -> Job:
+    """A row of `JOB_COLUMNS` as a record."""
+    (
+        job_id, dataset_uuid, job_type, status, parameters, seq, head, waits_for, priority, rank,
+        run_at, attempt, max_attempts, token, worker_id, lease_seconds, heartbeat_at, cancel_requested,
+        timeout_seconds, idempotency_key, progress, result, error, history, created_at, updated_at,
+        started_at, finished_at,
+    ) = row  # fmt: skip
+    return Job(
+        job_id=job_id,
+        dataset_uuid=dataset_uuid,
+        job_type=job_type,
+        status=JobStatus(status),
+        parameters=json.loads(parameters),
+        seq=seq,
+        head=head,
+        waits_for=None if waits_for is None else WaitsFor(waits_for),
+        priority=priority,
+        rank=rank,
+        run_at=moment(run_at),
+        attempt=attempt,
+        max_attempts=max_attempts,
+        token=token,
+        worker_id=worker_id,
+        lease_seconds=lease_seconds,
+        heartbeat_at=_perhaps(heartbeat_at),
+        cancel_requested=bool(cancel_requested),
+        timeout_seconds=timeout_seconds,
+        idempotency_key=idempotency_key,
+        progress=_NO_PROGRESS if progress is None else Progress(**json.loads(progress)),
+        result=None if result is None else json.loads(result),
+        error=None if error is None else JobError(**json.loads(error)),
+        history=() if history is None else tuple(map(_attempt, json.loads(history))),
+        created_at=moment(created_at),
+        updated_at=moment(updated_at),
+        started_at=_perhaps(started_at),
+        finished_at=_perhaps(finished_at),
+    )
+
+
+def target_of(row: Row) -> ConversionTarget:
+    """A row of `TARGET_COLUMNS` as a record."""
+    return ConversionTarget(**_target_fields(row))
+
+
+def dataset_of(row: Row) -> Dataset:
+    """A row of `DATASET_COLUMNS` as a record."""
+    here = len(TARGET_NAMES)
+    user, name, size_bytes, tags, description, public, created_at, updated_at = row[here:]
+    return Dataset(
+        **_target_fields(row[:here]),
+        user=user,
+        name=name,
+        size_bytes=size_bytes,
+        tags=tuple(json.loads(tags)),
+        description=description,
+        public=bool(public),
+        created_at=moment(created_at),
+        updated_at=moment(updated_at),
+    )
+
+
+def _target_fields(row: Row) -> dict[str, Any]:
+    uuid, sensor, status, error, forms, revision, wanted, token, version, closed_at, deleted_at = row
+    return {
+        "uuid": uuid,
+        "sensor": sensor,
+        "status": DatasetStatus(status),
+        "error": error,
+        "forms": tuple(json.loads(forms)),
+        "revision": revision,
+        "wanted": None if wanted is None else Wanted(**json.loads(wanted)),
+        "token": token,
+        "version": version,
+        "closed_at": _perhaps(closed_at),
+        "deleted_at": _perhaps(deleted_at),
+    }
+
+
+def _attempt(fields: dict[str, Any]) -> Attempt:
+    error = fields["error"]
+    return Attempt(
+        number=fields["number"],
+        worker_id=fields["worker_id"],
+        started_at=moment(fields["started_at"]),
+        finished_at=moment(fields["finished_at"]),
+        outcome=fields["outcome"],
+        error=None if error is None else JobError(**error),
+    )
+
+
+def moment(seconds: float) -> datetime:
+    """POSIX seconds as aware UTC, to the microsecond."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _perhaps(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+# -- to the database -----------------------------------------------------------------------------
+
+
+def column(value: Any) -> str | int | float | None:
+    """A field's value as it lies in its column: times in POSIX seconds, everything composed as JSON."""
+    match value:
+        case None | int() | float():
+            return value  # sqlite3 stores a bool as 0 or 1
+        case StrEnum():
+            return value.value
+        case str():
+            return value
+        case datetime():
+            return value.timestamp()
+        case Mapping():
+            return compact(value)
+        case tuple() | list():
+            return compact([_plain(each) for each in value])
+        case _:
+            return compact(_plain(value))
+
+
+def changes(before: Any, after: Any, names: Iterable[str]) -> dict[str, str | int | float | None]:
+    """The columns among `names` in which `after` differs from `before`."""
+    return {name: column(new) for name in names if (new := getattr(after, name)) != getattr(before, name)}
+
+
+def compact(value: Any) -> str:
+    """JSON without blanks."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Attempt() | JobError() | Progress() | Wanted():
+            return {name: _plain(each) for name, each in asdict(value).items()}
+        case datetime():
+            return value.timestamp()
+        case _:
+            return value
