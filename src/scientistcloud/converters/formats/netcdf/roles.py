@@ -1,0 +1,108 @@
+"""What CF says a variable is: data, coordinate, bounds; and what its dimensions are: time, space, something else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from scientistcloud.converters.formats.netcdf.variables import Dimension, Variable
+from scientistcloud.omezarr.image import AxisKind
+
+_TIME_NAMES = {
+    "time",
+    "t",
+    "date",
+    "datetime",
+    "day",
+    "month",
+    "year",
+    "hour",
+    "season",
+    "week",
+    "valid_time",
+    "tstep",
+}
+_OTHER_NAMES = re.compile(
+    r"(ensemble|member|realization|realisation|number|band|channel|spectral|wavelength|wavenumber|frequency|"
+    r"polarization|polarisation|camera|species|quantile|percentile|scenario|model|experiment)s?(_?\d+)?$"
+)
+_OTHER_STANDARD = ("realization", "radiation_wavelength", "radiation_frequency", "sensor_band", "area_type")
+
+
+def since(units: str) -> bool:
+    """Whether CF units are those of a time ("hours since 1900-01-01")."""
+    return " since " in f" {units} "
+
+
+def is_time(name: str, coordinate: Variable | None) -> bool:
+    """CF decides (units, axis, standard name), the dimension's name only where CF is silent."""
+    if coordinate is not None:
+        if since(coordinate.text("units")) or coordinate.text("axis").upper() == "T":
+            return True
+        if standard := coordinate.text("standard_name"):
+            return standard in ("time", "forecast_reference_time", "forecast_period")
+        if coordinate.text("axis"):
+            return False
+    return name.lower() in _TIME_NAMES
+
+
+def is_other(name: str, coordinate: Variable | None) -> bool:
+    """An ensemble's member, a band: neither time nor space."""
+    if coordinate is not None:
+        if coordinate.text("axis") or coordinate.text("positive"):
+            return False
+        if coordinate.text("standard_name").startswith(_OTHER_STANDARD):
+            return True
+    return bool(_OTHER_NAMES.match(name.lower()))
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """The axes of the images that a variable becomes."""
+
+    #: Dimension of the variable and its kind, in the order in which they are written.
+    axes: tuple[tuple[int, AxisKind], ...]
+    #: Dimensions that become a series of images.
+    split: tuple[int, ...]
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        return tuple(dim for dim, _ in self.axes)
+
+    def transposed(self) -> tuple[int, ...] | None:
+        ranks = {dim: rank for rank, dim in enumerate(sorted(self.order))}
+        moved = tuple(ranks[dim] for dim in self.order)
+        return None if moved == tuple(range(len(moved))) else moved
+
+    def views(self, dims: Sequence[Dimension]) -> Iterator[dict[int, int]]:
+        """The fixed indices of each image of the series."""
+        for index in product(*(range(dims[dim].length) for dim in self.split)):
+            yield dict(zip(self.split, index, strict=True))
+
+
+def meaning(variable: Variable, coordinates: dict[str, Variable]) -> Meaning:
+    """The last two or three dimensions that are neither time nor something else are space, under their own names.
+
+    One more may be time and one custom; further ones become a series of images. A variable of two dimensions is
+    a picture whatever they are (time against depth).
+    """
+    dims = variable.dims
+    names = [(dim.name, coordinates.get(dim.path)) for dim in dims]
+    times = [index for index, (name, found) in enumerate(names) if is_time(name, found)]
+    others = [index for index, (name, found) in enumerate(names) if index not in times and is_other(name, found)]
+    rest = [index for index in range(len(dims)) if index not in times and index not in others]
+    space = rest[-3:]
+    while len(space) < 2:  # not enough of them: the last of the others are drawn as a plane
+        pool = others or times
+        space = sorted([*space, pool.pop()])
+    customs = sorted([*others, *rest[:-3]])
+    custom = customs[-1:]
+    time = times[-1:]
+    split = sorted(set(range(len(dims))) - {*space, *custom, *time})
+    # An axis of length 1 needs no series of its own, but would take the place of a longer one.
+    axes = [(index, AxisKind.TIME) for index in time]
+    axes += [(index, AxisKind.CUSTOM) for index in custom]
+    axes += [(index, AxisKind.SPACE) for index in space]
+    return Meaning(tuple(axes), tuple(split))

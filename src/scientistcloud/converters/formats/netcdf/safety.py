@@ -1,0 +1,83 @@
+"""An HDF5 file looked through before anything opens its data: nothing may lead to another file.
+
+External storage, external links and virtual data sets make the HDF5 library open whatever file they name, on
+behalf of whoever sent them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+
+from scientistcloud.errors import UnreadableSource, UnsafeSource, UnsupportedSource
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_NETCDF = ("_NCProperties", "_Netcdf4Dimid", "_Netcdf4Coordinates", "_nc3_strict")
+
+
+def check(path: Path) -> None:
+    """Pass a netCDF-4 file that keeps to itself.
+
+    Raises `UnsafeSource` for one that names another file, `UnsupportedSource` for HDF5 that is no netCDF,
+    `UnreadableSource` for one that does not open.
+    """
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            netcdf = _walk(path.name, file)
+    except (OSError, RuntimeError, KeyError, ValueError) as broken:
+        raise UnreadableSource(f"{path.name} is damaged or cut off: {_plain(broken)}; upload it again") from broken
+    if not netcdf:
+        raise UnsupportedSource(
+            f"{path.name} is an HDF5 file that is no netCDF; HDF5 is not handled yet in this version, "
+            "send netCDF or TIFF"
+        )
+
+
+def _walk(name: str, file: h5py.File) -> bool:
+    netcdf = any(mark in file.attrs for mark in _NETCDF)
+    seen = {h5py.h5o.get_info(file.id).addr}
+    waiting: list[h5py.Group] = [file]
+    while waiting:
+        group = waiting.pop()
+        for key in group:
+            where = f"{group.name.rstrip('/')}/{key}"
+            link = group.get(key, getlink=True)
+            if isinstance(link, h5py.ExternalLink):
+                raise UnsafeSource(
+                    f"{name} names another file: the link {where} leads to {link.filename!r}; send {_ALONE}"
+                )
+            if isinstance(link, h5py.SoftLink):
+                continue  # within this file; what it leads to is seen on its own
+            if not isinstance(link, h5py.HardLink):
+                raise UnsafeSource(f"{name} has a link of an unknown kind: {where}; send {_ALONE}")
+            found = group[key]
+            address = h5py.h5o.get_info(found.id).addr
+            if address in seen:
+                continue
+            seen.add(address)
+            if isinstance(found, h5py.Group):
+                waiting.append(found)
+            elif isinstance(found, h5py.Dataset):
+                _check_storage(name, where, found)
+                netcdf = netcdf or any(mark in found.attrs for mark in _NETCDF)
+    return netcdf
+
+
+_ALONE = "a copy that holds its data itself"
+
+
+def _check_storage(name: str, where: str, found: h5py.Dataset) -> None:
+    plan = found.id.get_create_plist()
+    if plan.get_external_count():
+        outside = plan.get_external(0)[0].decode("utf-8", "replace")
+        raise UnsafeSource(f"{name} names another file: {where} is stored in {outside!r}; send {_ALONE}")
+    if plan.get_layout() == h5py.h5d.VIRTUAL:
+        others = {plan.get_virtual_filename(index) for index in range(plan.get_virtual_count())} - {"."}
+        if others:
+            raise UnsafeSource(f"{name} names another file: {where} is a view of {min(others)!r}; send {_ALONE}")
+
+
+def _plain(broken: BaseException) -> str:
+    text = str(broken)
+    return text[text.find("(") + 1 : text.rfind(")")] if "(" in text and ")" in text else text

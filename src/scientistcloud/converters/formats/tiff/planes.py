@@ -1,0 +1,308 @@
+"""Reading boxes of pixels out of pages: uncompressed ones straight from the file, others tile by tile.
+
+A page is seen as tifffile normalises it, in five axes: separate samples, depth, length, width, contiguous
+samples (`shaped`). Everything here is safe from several threads: places in the file are known beforehand, the
+file is read by position, and decoding keeps no state.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scientistcloud.errors import UnreadableSource
+from scientistcloud.omezarr.image import Array
+
+Box = tuple[slice, slice, slice, slice, slice]
+_KEPT_BYTES = 64 << 20
+_OPEN_FILES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """What pages of one layout share."""
+
+    shaped: tuple[int, int, int, int, int]
+    #: In native byte order; bilevel pages are 0 and 1 as uint8.
+    dtype: np.dtype[Any]
+    #: Byte order of the pixels in the file.
+    order: str
+    #: Depth, length and width of a strip or tile.
+    segment: tuple[int, int, int]
+    tiled: bool
+    #: tifffile's decoder: (bytes, number of the segment, …) -> array, its place, its shape.
+    decode: Callable[..., Any]
+    #: Keywords for `decode`.
+    header: dict[str, Any]
+    #: Value of segments that are not in the file.
+    nodata: float | int
+
+    @property
+    def page_bytes(self) -> int:
+        return math.prod(self.shaped) * self.dtype.itemsize
+
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        """Segments along separate samples, depth, length and width."""
+        samples, depth, length, width, _ = self.shaped
+        return (
+            samples,
+            math.ceil(depth / self.segment[0]),
+            math.ceil(length / self.segment[1]),
+            math.ceil(width / self.segment[2]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Where one page's pixels lie."""
+
+    file: int
+    #: Its number in its file, from 1, for messages.
+    number: int
+    codec: Codec
+    #: First byte of the pixels where they lie uncompressed in one piece; else None.
+    start: int | None
+    offsets: Sequence[int] = ()
+    sizes: Sequence[int] = ()
+    tables: bytes | None = None
+
+
+class Files:
+    """The files of a source, opened when needed, read by position, and watched for change."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = list(paths)
+        self._states = [_state(os.stat(path)) for path in paths]
+        self._open: OrderedDict[int, tuple[int, list[int]]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def size(self, file: int) -> int:
+        return self._states[file][0]
+
+    def name(self, file: int) -> str:
+        return self.paths[file].name
+
+    def read_into(self, file: int, target: memoryview, offset: int) -> None:
+        """Fill `target` with the bytes from `offset`. Raises `UnreadableSource` where they are not there."""
+        fd = self._borrow(file)
+        try:
+            got = 0
+            while got < len(target):
+                count = os.preadv(fd, [target[got:]], offset + got)
+                if count == 0:
+                    raise UnreadableSource(
+                        f"{self.name(file)} ends at byte {offset + got}, within its pixels; upload it again"
+                    )
+                got += count
+        finally:
+            self._give_back(file)
+
+    def read(self, file: int, offset: int, length: int) -> bytes:
+        data = bytearray(length)
+        self.read_into(file, memoryview(data), offset)
+        return bytes(data)
+
+    def check_unchanged(self, file: int) -> None:
+        fd = self._borrow(file)
+        try:
+            if _state(os.fstat(fd)) != self._states[file]:
+                raise UnreadableSource(f"{self.name(file)} changed while it was read; convert it again")
+        finally:
+            self._give_back(file)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            for file in [file for file, (_, borrowed) in self._open.items() if not borrowed[0]]:
+                os.close(self._open.pop(file)[0])
+
+    def _borrow(self, file: int) -> int:
+        with self._lock:
+            if self._closed:
+                raise ValueError("the reader is closed")
+            if file not in self._open:
+                idle = [each for each, (_, borrowed) in self._open.items() if not borrowed[0]]
+                for each in idle[: max(0, len(self._open) + 1 - _OPEN_FILES)]:
+                    os.close(self._open.pop(each)[0])
+                self._open[file] = (os.open(self.paths[file], os.O_RDONLY | os.O_CLOEXEC), [0])
+            self._open.move_to_end(file)
+            fd, borrowed = self._open[file]
+            borrowed[0] += 1
+            return fd
+
+    def _give_back(self, file: int) -> None:
+        with self._lock:
+            fd, borrowed = self._open[file]
+            borrowed[0] -= 1
+            if self._closed and not borrowed[0]:
+                os.close(fd)
+                del self._open[file]
+
+
+class PageReader:
+    """Boxes of pixels of pages."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="tiff")
+        self._kept: OrderedDict[tuple[int, int, int], Array] = OrderedDict()
+        self._kept_bytes = 0
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True)
+        self._kept.clear()
+
+    def read(self, jobs: Sequence[tuple[Page, Array]], box: Box) -> None:
+        """Fill each target (five axes, as `Page.codec.shaped`) with its page's pixels in `box`.
+
+        Raises `UnreadableSource` naming the file and the page, strip or tile that does not decode.
+        """
+        for file in {page.file for page, _ in jobs}:
+            self._files.check_unchanged(file)
+        packed = []
+        for page, target in jobs:
+            if page.start is not None:
+                self._read_plain(page, target, box)
+            else:
+                packed += [(page, target, segment) for segment in _touched(page.codec, box)]
+        if len(packed) == 1:
+            self._decode_into(*packed[0], box)
+        elif packed:
+            for _ in self._pool.map(lambda job: self._decode_into(*job, box), packed):
+                pass
+
+    def _read_plain(self, page: Page, target: Array, box: Box) -> None:
+        assert page.start is not None
+        codec = page.codec
+        samples, depth, rows, columns, parts = box
+        _, depths, length, width, contiguous = codec.shaped
+        row = width * contiguous * codec.dtype.itemsize
+        whole_rows = columns == slice(0, width) and parts == slice(0, contiguous)
+        for sample, deep in product(range(samples.start, samples.stop), range(depth.start, depth.stop)):
+            start = page.start + ((sample * depths + deep) * length + rows.start) * row
+            plane = target[sample - samples.start, deep - depth.start]
+            if whole_rows and plane.flags.c_contiguous:
+                self._fill(page, plane, start)
+            elif 4 * (columns.stop - columns.start) > width:
+                whole = np.empty((rows.stop - rows.start, width, contiguous), codec.dtype)
+                self._fill(page, whole, start)
+                plane[...] = whole[:, columns, parts]
+            else:
+                part = np.empty((columns.stop - columns.start, contiguous), codec.dtype)
+                skip = columns.start * contiguous * codec.dtype.itemsize
+                for index in range(rows.stop - rows.start):
+                    self._fill(page, part, start + index * row + skip)
+                    plane[index] = part[:, parts]
+
+    def _fill(self, page: Page, block: Array, start: int) -> None:
+        if block.size:
+            self._files.read_into(page.file, memoryview(block.reshape(-1).view(np.uint8)), start)
+            if page.codec.order != _NATIVE and block.itemsize > 1:
+                block.byteswap(inplace=True)
+
+    def _decode_into(self, page: Page, target: Array, segment: int, box: Box) -> None:
+        codec = page.codec
+        place, length = _place(codec, segment)
+        wanted = tuple(
+            slice(max(have, want.start), min(have + size, want.stop))
+            for have, size, want in zip(place, length, box, strict=True)
+        )
+        into = tuple(slice(w.start - b.start, w.stop - b.start) for w, b in zip(wanted, box, strict=True))
+        whole = all(w.stop - w.start == size for w, size in zip(wanted, length, strict=True))
+        data = self._decoded(page, segment, keep=not whole)
+        if data is None:
+            target[into] = codec.nodata
+            return
+        source = tuple(slice(w.start - p, w.stop - p) for w, p in zip(wanted[1:], place[1:], strict=True))
+        part = data[source]
+        if part.shape != target[into].shape[1:]:
+            raise self._broken(page, segment, "it holds fewer pixels than it should")
+        target[into] = part[np.newaxis]
+
+    def _decoded(self, page: Page, segment: int, *, keep: bool) -> Array | None:
+        # A page may be asked for in parts that cut through its strips: decode each once, not once a part.
+        key = (page.file, page.number, segment)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        data = self._decode(page, segment)
+        if keep and data is not None:
+            with self._lock:
+                if key not in self._kept:
+                    self._kept[key] = data
+                    self._kept_bytes += data.nbytes
+                while self._kept_bytes > _KEPT_BYTES and len(self._kept) > 1:
+                    self._kept_bytes -= self._kept.popitem(last=False)[1].nbytes
+        return data
+
+    def _decode(self, page: Page, segment: int) -> Array | None:
+        offset, size = page.offsets[segment], page.sizes[segment]
+        if size == 0:
+            return None
+        encoded = self._files.read(page.file, offset, size)
+        keywords = dict(page.codec.header)
+        if page.tables is not None:
+            keywords["jpegtables"] = page.tables
+        try:
+            data, _, _ = page.codec.decode(encoded, segment, **keywords)
+            return np.asarray(data).astype(page.codec.dtype, copy=False)
+        except (Exception, MemoryError) as failed:  # each codec raises errors of its own
+            raise self._broken(page, segment, str(failed)) from failed
+
+    def _broken(self, page: Page, segment: int, why: str) -> UnreadableSource:
+        kind = "tile" if page.codec.tiled else "strip"
+        return UnreadableSource(
+            f"{self._files.name(page.file)} is damaged: {kind} {segment + 1} of page {page.number} does not decode "
+            f"({' '.join(why.split())[:120]}); upload it again"
+        )
+
+
+_NATIVE = "<" if np.little_endian else ">"
+
+
+def _state(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
+
+
+def _touched(codec: Codec, box: Box) -> Iterator[int]:
+    """Numbers of the segments that hold pixels of `box`, in the order of the file."""
+    _, depths, lengths, widths = codec.counts
+    samples, depth, rows, columns, _ = box
+    for sample, deep, down, across in product(
+        range(samples.start, samples.stop),
+        _blocks(depth, codec.segment[0]),
+        _blocks(rows, codec.segment[1]),
+        _blocks(columns, codec.segment[2]),
+    ):
+        yield ((sample * depths + deep) * lengths + down) * widths + across
+
+
+def _blocks(along: slice, size: int) -> range:
+    return range(along.start // size, -(-along.stop // size))
+
+
+def _place(codec: Codec, segment: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Where a segment begins in the page, and its lengths within it."""
+    _, depths, lengths, widths = codec.counts
+    rest, across = divmod(segment, widths)
+    rest, down = divmod(rest, lengths)
+    sample, deep = divmod(rest, depths)
+    start = (sample, deep * codec.segment[0], down * codec.segment[1], across * codec.segment[2], 0)
+    size = (1, *codec.segment, codec.shaped[4])
+    return start, tuple(
+        min(length, whole - at) for at, length, whole in zip(start, size, codec.shaped, strict=True)
+    )
