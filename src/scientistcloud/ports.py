@@ -133,6 +133,12 @@ class JobStore(Protocol):
     def wait(self, seconds: float) -> bool:
         """Sleep until a job may have become claimable, or `seconds` have passed; whether woken."""
 
+    def claimable(self) -> Sequence[str]:
+        """The ids of the jobs that claims look at now, whoever claims; for checks, it reads them all."""
+
+    def remove(self, dataset_uuid: str) -> None:
+        """Forget all jobs of a data set that never was one (a check's); nothing happens where there are none."""
+
     def stats(self) -> QueueStats:
         """The figures of this moment."""
 
@@ -154,6 +160,9 @@ class TargetStore(Protocol):
 
     def promised(self, *, limit: int = 500) -> Sequence[ConversionTarget]:
         """Data sets with a `wanted` job, oldest change first."""
+
+    def all(self, *, after: str | None = None, limit: int = 500) -> Sequence[ConversionTarget]:
+        """Every data set by uuid, after the uuid `after`, those deleted too."""
 
 
 class DatasetStore(Protocol):
@@ -207,6 +216,9 @@ class DatasetStore(Protocol):
 
     def remove_file(self, dataset_uuid: str, path: str) -> None:
         """Forget a source file; nothing happens where there is none."""
+
+    def remove(self, dataset_uuid: str) -> None:
+        """Forget the record and its files' records; nothing happens where there is none."""
 
 
 class WorkerStore(Protocol):
@@ -263,7 +275,7 @@ class Store(Protocol):
     def change_mark(self) -> object:
         """Compares unequal to an earlier one after a commit by any process; costs microseconds to ask."""
 
-    def statements(self) -> AbstractContextManager[list[str]]:
+    def trace(self) -> AbstractContextManager[list[str]]:
         """While open, a list that grows by each statement this process sends, in the database's own words."""
 
     def close(self) -> None:

@@ -122,7 +122,7 @@ class Database:
                 raise translated(error, self.path) from error
 
     @contextmanager
-    def statements(self) -> Iterator[list[str]]:
+    def trace(self) -> Iterator[list[str]]:
         """While open, a list that grows by each statement that this process sends, its values filled in."""
         seen: list[str] = []
         self._observers.append(seen)

@@ -163,6 +163,11 @@ class SqliteDatasets:
                 connection.execute("DELETE FROM files WHERE dataset_uuid = ? AND path = ?", (dataset_uuid, path))
                 self._grow(connection, dataset_uuid, -size_bytes)
 
+    def remove(self, dataset_uuid: str) -> None:
+        with self._database.write() as connection:
+            connection.execute("DELETE FROM files WHERE dataset_uuid = ?", (dataset_uuid,))
+            connection.execute("DELETE FROM visstoredatas WHERE uuid = ?", (dataset_uuid,))
+
     def _grow(self, connection: sqlite3.Connection, dataset_uuid: str, size_bytes: int) -> None:
         changed = connection.execute(
             "UPDATE visstoredatas SET size_bytes = size_bytes + ?, updated_at = ?, version = version + 1 "

@@ -8,11 +8,12 @@ from pathlib import Path
 from scientistcloud.database.sqlite.clock import SystemClock, boot_id
 from scientistcloud.database.sqlite.connection import Database
 from scientistcloud.database.sqlite.datasets import SqliteDatasets
+from scientistcloud.database.sqlite.jobs import SqliteJobs
 from scientistcloud.database.sqlite.meta import SqliteMeta
 from scientistcloud.database.sqlite.sessions import SqliteSessions
 from scientistcloud.database.sqlite.targets import SqliteTargets
 from scientistcloud.database.sqlite.workers import SqliteWorkers
-from scientistcloud.ports import Clock
+from scientistcloud.ports import Clock, DatasetStore, JobStore, MetaStore, SessionStore, TargetStore, WorkerStore
 
 
 class SqliteStore:
@@ -23,17 +24,21 @@ class SqliteStore:
         self.url = f"sqlite:///{path}"
         self.clock: Clock = clock or SystemClock()
         self._database = Database(path)
-        self.targets = SqliteTargets(self._database, self.clock)
-        self.datasets = SqliteDatasets(self._database, self.clock)
-        self.workers = SqliteWorkers(self._database)
-        self.sessions = SqliteSessions(self._database, self.clock)
-        self.meta = SqliteMeta(self._database, self.clock, boot_id())
+        boot = boot_id()
+        self._jobs = SqliteJobs(self._database, self.clock, boot)
+        self.jobs: JobStore = self._jobs
+        self.targets: TargetStore = SqliteTargets(self._database, self.clock)
+        self.datasets: DatasetStore = SqliteDatasets(self._database, self.clock)
+        self.workers: WorkerStore = SqliteWorkers(self._database)
+        self.sessions: SessionStore = SqliteSessions(self._database, self.clock)
+        self.meta: MetaStore = SqliteMeta(self._database, self.clock, boot)
 
     def change_mark(self) -> object:
         return self._database.change_mark()
 
-    def statements(self) -> AbstractContextManager[list[str]]:
-        return self._database.statements()
+    def trace(self) -> AbstractContextManager[list[str]]:
+        return self._database.trace()
 
     def close(self) -> None:
+        self._jobs.close()
         self._database.close()

@@ -63,3 +63,11 @@ class SqliteTargets:
                 (limit,),
             ).fetchall()
         return [target_of(row) for row in rows]
+
+    def all(self, *, after: str | None = None, limit: int = 500) -> Sequence[ConversionTarget]:
+        with self._database.read() as connection:
+            rows = connection.execute(
+                f"SELECT {TARGET_COLUMNS} FROM visstoredatas WHERE uuid > ? ORDER BY uuid LIMIT ?",
+                (after or "", limit),
+            ).fetchall()
+        return [target_of(row) for row in rows]

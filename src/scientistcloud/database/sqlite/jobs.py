@@ -1,0 +1,340 @@
+"""The jobs of the queue: each method is one transaction, or one look."""
+
+# ruff: noqa: S608  # the names of columns are constants of `rows`
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+from scientistcloud.database.sqlite.connection import Database
+from scientistcloud.database.sqlite.creations import Creations, Order
+from scientistcloud.database.sqlite.rows import JOB_COLUMNS, Row, job_of
+from scientistcloud.database.sqlite.steps import EXPIRED, TYPES_NAMED, TYPES_OF_ALL, Steps
+from scientistcloud.database.sqlite.waking import Waking
+from scientistcloud.datasets.lifecycle import DELETION
+from scientistcloud.errors import CallersMistake, Cancelled, NotFound
+from scientistcloud.jobs.lifecycle import (
+    PRIORITY_STEP_SECONDS,
+    Beat,
+    CancelAcknowledged,
+    CancelAsked,
+    Completed,
+    Event,
+    Failed,
+    Released,
+)
+from scientistcloud.ports import Clock
+from scientistcloud.records import Job, JobError, JobStatus, Json, Line, NewJob, Progress, QueueStats, WaitsFor
+
+# Whether a claim of these types would find anything to do. Read before any lock is asked for.
+_LOOK = f"""
+    SELECT EXISTS (
+        SELECT 1 FROM types WHERE {{types}}
+        AND EXISTS (SELECT 1 FROM jobs WHERE waits_for = 'nothing' AND job_type = types.job_type)
+    ) OR EXISTS (SELECT 1 FROM jobs WHERE waits_for = 'time' AND head IS NOT NULL AND run_at <= :now)
+      OR EXISTS (SELECT 1 FROM jobs WHERE waits_for = 'time' AND head IS NULL AND run_at <= :now)
+      OR EXISTS (SELECT 1 FROM jobs WHERE {EXPIRED})
+      OR EXISTS (SELECT 1 FROM jobs WHERE seq IS NULL)
+"""
+_LOOK_FOR_ALL = _LOOK.format(types=TYPES_OF_ALL)
+_LOOK_FOR_NAMED = _LOOK.format(types=TYPES_NAMED)
+
+# Data sets whose line has no head though a job waits for its turn: not by our doing, but other clients can delete.
+# The index of turns is read one data set at a time, not one job at a time.
+_HEADLESS = """
+    WITH RECURSIVE lines (dataset_uuid) AS (
+        SELECT min(dataset_uuid) FROM jobs WHERE waits_for = 'turn'
+        UNION ALL
+        SELECT (SELECT min(dataset_uuid) FROM jobs WHERE waits_for = 'turn' AND dataset_uuid > lines.dataset_uuid)
+        FROM lines WHERE lines.dataset_uuid IS NOT NULL
+    )
+    SELECT dataset_uuid FROM lines
+    WHERE dataset_uuid IS NOT NULL AND NOT EXISTS (SELECT 1 FROM jobs WHERE head = lines.dataset_uuid)
+"""
+
+
+class SqliteJobs:
+    """`ports.JobStore`."""
+
+    def __init__(self, database: Database, clock: Clock, boot_id: str) -> None:
+        self._database = database
+        self._clock = clock
+        self._boot_id = boot_id
+        self._creations = Creations(self._commit_creations)
+        self._waking = Waking(database, self._seconds_to_next_due)
+
+    # -- creating --------------------------------------------------------------------------------
+
+    def create(self, jobs: Sequence[NewJob], *, max_pending_per_dataset: int | None = None) -> list[str]:
+        return self._creations.create(jobs, max_pending=max_pending_per_dataset)
+
+    def _commit_creations(self, gather: Callable[[], list[Order]]) -> None:
+        with self._steps() as steps:
+            for order in gather():
+                try:
+                    order.job_ids = steps.insert_all(order.jobs, max_pending=order.max_pending)
+                except CallersMistake as refused:
+                    order.error = refused
+
+    # -- working ---------------------------------------------------------------------------------
+
+    def claim(
+        self, worker_id: str, *, limit: int, job_types: Sequence[str] | None, lease_seconds: float
+    ) -> list[Job]:
+        if not self._worth_a_claim(job_types):
+            return []
+        with self._steps(durable=False) as steps:
+            return steps.claim(worker_id, limit=limit, job_types=job_types, lease_seconds=lease_seconds)
+
+    def heartbeat(self, job: Job, *, progress: Progress | None = None) -> Job:
+        with self._steps(durable=False) as steps:
+            now = steps.beat(job.job_id, Beat(job.token, progress))
+        if now.cancel_requested:
+            raise Cancelled(f"the end of job {job.job_id} was asked for; stop, and acknowledge it")
+        return now
+
+    def complete(
+        self,
+        job: Job,
+        *,
+        result: Json | None,
+        claim_next: bool = False,
+        job_types: Sequence[str] | None = None,
+    ) -> Job | None:
+        with self._steps() as steps:
+            steps.apply(job.job_id, Completed(job.token, result))
+            if not claim_next or job.worker_id is None or job.lease_seconds is None:
+                return None
+            claimed = steps.claim(job.worker_id, limit=1, job_types=job_types, lease_seconds=job.lease_seconds)
+        return claimed[0] if claimed else None
+
+    def fail(self, job: Job, error: JobError, *, retry_after_seconds: float) -> Job:
+        return self._apply(job.job_id, Failed(job.token, error, retry_after_seconds))
+
+    def release(self, job: Job) -> Job:
+        return self._apply(job.job_id, Released(job.token))
+
+    def acknowledge_cancel(self, job: Job) -> Job:
+        return self._apply(job.job_id, CancelAcknowledged(job.token))
+
+    # -- steering --------------------------------------------------------------------------------
+
+    def cancel(self, job_id: str) -> Job:
+        return self._apply(job_id, CancelAsked())
+
+    def retry(self, job_id: str) -> Job:
+        with self._steps() as steps:
+            return steps.retry(job_id)
+
+    # -- looking ---------------------------------------------------------------------------------
+
+    def get(self, job_id: str) -> Job | None:
+        found = self._read("job_id = :job_id AND seq IS NOT NULL", job_id=job_id)
+        return found[0] if found else None
+
+    def find(
+        self,
+        *,
+        dataset_uuid: str | None = None,
+        status: JobStatus | None = None,
+        job_type: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[Job]:
+        order = "n" if dataset_uuid is None else "seq"
+        conditions, values = ["seq IS NOT NULL"], {"limit": limit}
+        asked = {"dataset_uuid": dataset_uuid, "status": status and status.value, "job_type": job_type}
+        for name, value in asked.items():
+            if value is not None:
+                conditions.append(f"{name} = :{name}")
+        with self._database.read() as connection:
+            if after is not None:
+                place = connection.execute(f"SELECT {order} FROM jobs WHERE job_id = ?", (after,)).fetchone()
+                if place is None:
+                    raise NotFound(f"there is no job {after} to go on after; list from the beginning")
+                conditions.append(f"{order} > :place")
+                values["place"] = place[0]
+            rows = connection.execute(
+                f"SELECT {JOB_COLUMNS} FROM jobs WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT :limit",
+                values | asked,
+            ).fetchall()
+        return [job_of(row) for row in rows]
+
+    def line(self, dataset_uuid: str) -> Line:
+        values = {"uuid": dataset_uuid, "deletion": DELETION}
+        with self._database.snapshot() as connection:
+            head: Row | None = connection.execute(
+                f"SELECT {JOB_COLUMNS} FROM jobs WHERE head = :uuid AND job_type <> :deletion", values
+            ).fetchone()
+            last: Row | None = connection.execute(
+                f"SELECT {JOB_COLUMNS} FROM jobs WHERE dataset_uuid = :uuid AND finished_at IS NOT NULL "
+                "AND job_type <> :deletion ORDER BY finished_at DESC, n DESC LIMIT 1",
+                values,
+            ).fetchone()
+        first = None if head is None else job_of(head)
+        runs = first is not None and first.status is JobStatus.RUNNING
+        return Line(
+            running=first if runs else None,
+            head=None if runs else first,
+            last=None if last is None else job_of(last),
+        )
+
+    def current(self, dataset_uuids: Sequence[str]) -> Mapping[str, Job]:
+        uuids = json.dumps(list(dataset_uuids))
+        with self._database.snapshot() as connection:
+            newest = connection.execute(
+                f"SELECT {_of_jobs(JOB_COLUMNS)} FROM json_each(?) AS asked "
+                "JOIN lanes ON lanes.dataset_uuid = asked.value "
+                "JOIN jobs ON jobs.dataset_uuid = lanes.dataset_uuid AND jobs.seq = lanes.seq",
+                (uuids,),
+            ).fetchall()
+            heads = connection.execute(
+                f"SELECT {JOB_COLUMNS} FROM jobs WHERE head IN (SELECT value FROM json_each(?))", (uuids,)
+            ).fetchall()
+        return {job.dataset_uuid: job for job in map(job_of, (*newest, *heads))}
+
+    def changed_since(self, moment: datetime) -> Sequence[str]:
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT DISTINCT dataset_uuid FROM jobs WHERE updated_at >= ?", (moment.timestamp(),)
+            ).fetchall()
+        return [dataset_uuid for (dataset_uuid,) in rows]
+
+    def claimable(self) -> Sequence[str]:
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT job_id FROM jobs WHERE waits_for = 'nothing' AND job_type IN (SELECT job_type FROM types) "
+                "UNION ALL SELECT job_id FROM jobs WHERE waits_for = 'time' AND head IS NOT NULL AND run_at <= ?",
+                (self._clock.now().timestamp(),),
+            ).fetchall()
+        return [job_id for (job_id,) in rows]
+
+    def stats(self) -> QueueStats:
+        now = self._clock.now().timestamp()
+        with self._database.snapshot() as connection:
+            ended = connection.execute(
+                "SELECT status, count(*) FROM jobs WHERE finished_at IS NOT NULL GROUP BY status"
+            ).fetchall()
+            (running,) = connection.execute("SELECT count(*) FROM jobs WHERE status = 'running'").fetchone()
+            pending = connection.execute(
+                "SELECT waits_for, job_type, count(*) FROM jobs WHERE waits_for IS NOT NULL GROUP BY 1, 2"
+            ).fetchall()
+            (oldest,) = connection.execute(
+                "SELECT min(rank - ? * (priority - 1)) FROM jobs WHERE waits_for = 'nothing'",
+                (PRIORITY_STEP_SECONDS,),
+            ).fetchone()
+        by_status = dict.fromkeys(map(str, JobStatus), 0) | dict(ended) | {str(JobStatus.RUNNING): running}
+        waiting = dict.fromkeys(map(str, WaitsFor), 0)
+        pending_by_type: dict[str, int] = {}
+        for waits_for, job_type, number in pending:
+            waiting[waits_for] += number
+            pending_by_type[job_type] = pending_by_type.get(job_type, 0) + number
+        by_status[str(JobStatus.PENDING)] = sum(waiting.values())
+        return QueueStats(
+            by_status=by_status,
+            waiting=waiting,
+            pending_by_type=pending_by_type,
+            oldest_claimable_seconds=None if oldest is None else max(0.0, now - oldest),
+        )
+
+    # -- care ------------------------------------------------------------------------------------
+
+    def recover(self, *, dead: Sequence[str] = ()) -> int:
+        touched = 0
+        while moved := self._moved(lambda steps: steps.reap(dead=dead)) if dead else 0:
+            touched += moved
+        while moved := self._moved(Steps.keep_house) if self._worth_a_claim([]) else 0:
+            touched += moved
+        with self._database.read() as connection:
+            headless = connection.execute(_HEADLESS).fetchall()
+        for (dataset_uuid,) in headless:
+            with self._steps() as steps:
+                steps.promote(dataset_uuid)
+        return touched + len(headless)
+
+    def adopt(self) -> int:
+        adopted = 0
+        while self._has_foreign() and (moved := self._moved(Steps.adopt)):
+            adopted += moved
+        return adopted
+
+    def prune(self, *, before: datetime, limit: int = 500) -> Sequence[str]:
+        with self._database.write() as connection:
+            rows = connection.execute(
+                "DELETE FROM jobs WHERE n IN ("
+                "  SELECT n FROM jobs WHERE updated_at < :before AND finished_at < :before"
+                # The last number that the lane gave out is the data set's newest job.
+                "  AND seq < (SELECT seq FROM lanes WHERE lanes.dataset_uuid = jobs.dataset_uuid)"
+                "  ORDER BY updated_at LIMIT :limit"
+                ") RETURNING job_id",
+                {"before": before.timestamp(), "limit": limit},
+            ).fetchall()
+        return [job_id for (job_id,) in rows]
+
+    def remove(self, dataset_uuid: str) -> None:
+        with self._database.write() as connection:
+            connection.execute("DELETE FROM jobs WHERE dataset_uuid = ?", (dataset_uuid,))
+            connection.execute("DELETE FROM lanes WHERE dataset_uuid = ?", (dataset_uuid,))
+
+    # -- waking ----------------------------------------------------------------------------------
+
+    def wait(self, seconds: float) -> bool:
+        return self._waking.sleep(seconds)
+
+    def close(self) -> None:
+        self._waking.close()
+
+    # -- details ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def _steps(self, *, durable: bool = True) -> Iterator[Steps]:
+        with self._database.write(durable=durable) as connection:
+            steps = Steps(connection, now=self._clock.now(), beat=self._clock.monotonic(), boot_id=self._boot_id)
+            yield steps
+        if steps.rings:
+            self._waking.ring()
+
+    def _apply(self, job_id: str, event: Event) -> Job:
+        with self._steps() as steps:
+            return steps.apply(job_id, event)
+
+    def _moved(self, step: Callable[[Steps], int]) -> int:
+        with self._steps() as steps:
+            return step(steps)
+
+    def _read(self, condition: str, **values: object) -> list[Job]:
+        with self._database.read() as connection:
+            rows = connection.execute(f"SELECT {JOB_COLUMNS} FROM jobs WHERE {condition}", values).fetchall()
+        return [job_of(row) for row in rows]
+
+    def _worth_a_claim(self, job_types: Sequence[str] | None) -> bool:
+        look = _LOOK_FOR_ALL if job_types is None else _LOOK_FOR_NAMED
+        values = {
+            "types": json.dumps(job_types),
+            "now": self._clock.now().timestamp(),
+            "beat": self._clock.monotonic(),
+            "boot_id": self._boot_id,
+        }
+        with self._database.read() as connection:
+            (worth,) = connection.execute(look, values).fetchone()
+        return bool(worth)
+
+    def _has_foreign(self) -> bool:
+        with self._database.read() as connection:
+            return connection.execute("SELECT 1 FROM jobs WHERE seq IS NULL LIMIT 1").fetchone() is not None
+
+    def _seconds_to_next_due(self) -> float | None:
+        with self._database.read() as connection:
+            (moment,) = connection.execute(
+                "SELECT min(coalesce(pause, delay), coalesce(delay, pause)) FROM ("
+                "  SELECT (SELECT min(run_at) FROM jobs WHERE waits_for = 'time' AND head IS NOT NULL) AS pause,"
+                "         (SELECT min(run_at) FROM jobs WHERE waits_for = 'time' AND head IS NULL) AS delay)"
+            ).fetchone()
+        return None if moment is None else max(0.0, moment - self._clock.now().timestamp())
+
+
+def _of_jobs(columns: str) -> str:
+    return ", ".join(f"jobs.{name}" for name in columns.split(", "))

@@ -1,0 +1,298 @@
+"""The steps that a transaction on the queue is made of. What becomes of a job is decided by `jobs.lifecycle`."""
+
+# ruff: noqa: S608  # the names of columns are constants of `rows`
+
+from __future__ import annotations
+
+import json
+import random
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from operator import itemgetter
+from typing import Any
+
+from scientistcloud.database.sqlite.rows import JOB_COLUMNS, JOB_NAMES, Row, changes, column, job_of
+from scientistcloud.errors import IdempotencyConflict, InvalidParameters, NotFound, QueueFull
+from scientistcloud.jobs import lifecycle
+from scientistcloud.jobs.lifecycle import CANARY, Beat, Claimed, Due, Event, Lost, Promoted, Retried
+from scientistcloud.jobs.parameters import checked_parameters, checked_type, checked_uuid
+from scientistcloud.jobs.retry import LOST_PAUSE_SECONDS, pause_seconds
+from scientistcloud.records import Job, JobError, JobStatus, NewJob, WaitsFor
+
+STEP = 100
+"""How many jobs of a kind one transaction moves at most, so that a million due at once hold nobody up."""
+
+# The lease of a running job has run out. A heartbeat of another boot, or of the future, is of no worker alive.
+EXPIRED = """status = 'running' AND (
+    boot_id IS NOT :boot_id OR beat > :beat + 1 OR coalesce(beat + lease_seconds, 0) < :beat
+)"""
+TYPES_OF_ALL = f"NOT paused AND job_type <> '{CANARY}'"
+TYPES_NAMED = "NOT paused AND job_type IN (SELECT value FROM json_each(:types))"
+
+_INSERT = f"INSERT INTO jobs ({JOB_COLUMNS}) VALUES ({', '.join('?' * len(JOB_NAMES))})"
+_RANK = JOB_NAMES.index("rank")
+_CHANGING = tuple(name for name in JOB_NAMES if name not in ("job_id", "dataset_uuid", "job_type", "created_at"))
+
+
+class Steps:
+    """One write transaction on the queue, at one moment.
+
+    Parameters
+    ----------
+    beat
+        The monotonic clock, in seconds since the boot `boot_id`.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, *, now: datetime, beat: float, boot_id: str) -> None:
+        self._connection = connection
+        self._now = now
+        self._beat = beat
+        self._boot_id = boot_id
+        #: Whether a sleeping worker has a reason to look once this is committed.
+        self.rings = False
+
+    # -- one job ---------------------------------------------------------------------------------
+
+    def insert_all(self, jobs: Sequence[NewJob], *, max_pending: int | None) -> list[str]:
+        """Add `jobs` in order; all or, where one cannot be added, none."""
+        if len(jobs) == 1:
+            return [self._insert(jobs[0], max_pending=max_pending)]
+        self._connection.execute("SAVEPOINT jobs")
+        try:
+            job_ids = [self._insert(new, max_pending=max_pending) for new in jobs]
+        except BaseException:
+            self._connection.execute("ROLLBACK TO jobs")
+            raise
+        finally:
+            self._connection.execute("RELEASE jobs")
+        return job_ids
+
+    def _insert(self, new: NewJob, *, max_pending: int | None) -> str:
+        """Add a job to its line; the id of the earlier one for a known idempotency key."""
+        if new.idempotency_key is not None and (known := self._known(new)) is not None:
+            return known
+        if max_pending is not None and self._unfinished(new.dataset_uuid) >= max_pending:
+            raise QueueFull(
+                f"data set {new.dataset_uuid} has {max_pending} unfinished jobs, and no more are allowed; wait for "
+                "one to end, or raise MAX_PENDING_PER_DATASET"
+            )
+        self._connection.execute("INSERT OR IGNORE INTO types (job_type) VALUES (?)", (new.job_type,))
+        job = lifecycle.created(
+            new,
+            seq=self._next_seq(new.dataset_uuid),
+            line_free=self._line_free(new.dataset_uuid),
+            now=self._now,
+        )
+        self._connection.execute(_INSERT, [column(getattr(job, name)) for name in JOB_NAMES])
+        self._note(job)
+        return job.job_id
+
+    def apply(self, job_id: str, event: Event) -> Job:
+        """Let `event` happen to the job; a line whose head ended moves on. Raises `NotFound`."""
+        before = self._job(job_id)
+        after = lifecycle.after(before, event, self._now)
+        if after is not before:
+            self._save(before, after)
+        return after
+
+    def retry(self, job_id: str) -> Job:
+        """Put the job last in its line again."""
+        before = self._job(job_id)
+        # Asked first, because a place that is drawn for nothing would be the data set's newest.
+        lifecycle.after(before, Retried(before.seq, line_free=False), self._now)
+        event = Retried(self._next_seq(before.dataset_uuid), line_free=self._line_free(before.dataset_uuid))
+        return self.apply(job_id, event)
+
+    # -- claiming --------------------------------------------------------------------------------
+
+    def claim(
+        self, worker_id: str, *, limit: int, job_types: Sequence[str] | None, lease_seconds: float
+    ) -> list[Job]:
+        """Lease up to `limit` due heads, lowest `rank` first, after the housekeeping of the queue."""
+        self.keep_house()
+        ready = self._ready(limit + 1, job_types)
+        claimed = []
+        for before in map(job_of, ready[:limit]):
+            (token,) = self._connection.execute(
+                "UPDATE lanes SET token = token + 1 WHERE dataset_uuid = ? RETURNING token", (before.dataset_uuid,)
+            ).fetchall()[0]
+            after = lifecycle.after(before, Claimed(worker_id, token, lease_seconds), self._now)
+            self._save(before, after, beat=self._beat, boot_id=self._boot_id)
+            claimed.append(after)
+        # Whoever claims wakes the next for what is left.
+        self.rings = len(ready) > limit
+        return claimed
+
+    def beat(self, job_id: str, event: Beat) -> Job:
+        """Renew the lease."""
+        before = self._job(job_id)
+        after = lifecycle.after(before, event, self._now)
+        self._save(before, after, beat=self._beat, boot_id=self._boot_id)
+        return after
+
+    def keep_house(self) -> int:
+        """Take back lost jobs, let due ones join, adopt foreign ones: at most 100 of each; how many."""
+        return self.reap() + self._join_due() + self.adopt()
+
+    def reap(self, *, dead: Sequence[str] = ()) -> int:
+        """Take back at most 100 jobs whose lease ran out, or whose worker is in `dead`."""
+        lost = self._jobs(
+            f"{EXPIRED} LIMIT {STEP}"
+            if not dead
+            else f"status = 'running' AND worker_id IN (SELECT value FROM json_each(:dead)) LIMIT {STEP}",
+            boot_id=self._boot_id,
+            beat=self._beat,
+            dead=json.dumps(list(dead)),
+        )
+        for before in lost:
+            (token,) = self._connection.execute(
+                "SELECT token FROM lanes WHERE dataset_uuid = ?", (before.dataset_uuid,)
+            ).fetchone()
+            pause = pause_seconds(
+                before.attempt,
+                chance=random.random(),  # noqa: S311  # jitter, not a secret
+                first_seconds=LOST_PAUSE_SECONDS,
+            )
+            after = lifecycle.after(before, Lost(pause, next_token=token + 1), self._now)
+            if after.token != before.token:
+                self._connection.execute(
+                    "UPDATE lanes SET token = ? WHERE dataset_uuid = ?", (after.token, before.dataset_uuid)
+                )
+            self._save(before, after)
+        return len(lost)
+
+    def adopt(self) -> int:
+        """Make at most 100 rows that other clients inserted into jobs of ours."""
+        rows = self._connection.execute(
+            "SELECT n, job_id, dataset_uuid, job_type, status, parameters FROM jobs WHERE seq IS NULL LIMIT ?",
+            (STEP,),
+        ).fetchall()
+        for n, *five in rows:
+            job = self._adopted(*five)
+            values = {name: column(getattr(job, name)) for name in JOB_NAMES}
+            self._connection.execute(f"UPDATE jobs SET {_assignments(values)} WHERE n = :n", values | {"n": n})
+            self._note(job)
+        return len(rows)
+
+    def promote(self, dataset_uuid: str) -> None:
+        """Give the line a head, if it has none and a job waits for its turn."""
+        if self._line_free(dataset_uuid):
+            for before in self._jobs(
+                "dataset_uuid = :dataset_uuid AND waits_for = 'turn' ORDER BY seq LIMIT 1",
+                dataset_uuid=dataset_uuid,
+            ):
+                self._save(before, lifecycle.after(before, Promoted(), self._now))
+
+    # -- details ---------------------------------------------------------------------------------
+
+    def _known(self, new: NewJob) -> str | None:
+        row = self._connection.execute(
+            "SELECT job_id, dataset_uuid, job_type FROM jobs WHERE idempotency_key = ?", (new.idempotency_key,)
+        ).fetchone()
+        if row is None:
+            return None
+        job_id, dataset_uuid, job_type = row
+        if (dataset_uuid, job_type) != (new.dataset_uuid, new.job_type):
+            raise IdempotencyConflict(
+                f"the idempotency key {new.idempotency_key!r} stands for job {job_id} ({job_type} of data set "
+                f"{dataset_uuid}); use another key for another job"
+            )
+        return str(job_id)
+
+    def _unfinished(self, dataset_uuid: str) -> int:
+        (number,) = self._connection.execute(
+            "SELECT (SELECT count(*) FROM jobs WHERE dataset_uuid = :uuid AND waits_for = 'turn')"
+            " + (SELECT count(*) FROM jobs WHERE head = :uuid)"
+            " + (SELECT count(*) FROM jobs WHERE dataset_uuid = :uuid AND waits_for = 'time' AND head IS NULL)",
+            {"uuid": dataset_uuid},
+        ).fetchone()
+        return int(number)
+
+    def _next_seq(self, dataset_uuid: str) -> int:
+        rows = self._connection.execute(
+            "INSERT INTO lanes (dataset_uuid, seq) VALUES (?, 1) "
+            "ON CONFLICT (dataset_uuid) DO UPDATE SET seq = seq + 1 RETURNING seq",
+            (dataset_uuid,),
+        ).fetchall()
+        return int(rows[0][0])
+
+    def _line_free(self, dataset_uuid: str) -> bool:
+        return self._connection.execute("SELECT 1 FROM jobs WHERE head = ?", (dataset_uuid,)).fetchone() is None
+
+    def _ready(self, limit: int, job_types: Sequence[str] | None) -> list[Row]:
+        which = TYPES_OF_ALL if job_types is None else TYPES_NAMED
+        types = self._connection.execute(
+            f"SELECT job_type FROM types WHERE {which}", {"types": json.dumps(job_types)}
+        ).fetchall()
+        found: list[Row] = []
+        for (job_type,) in types:
+            found += self._connection.execute(
+                f"SELECT {JOB_COLUMNS} FROM jobs WHERE waits_for = 'nothing' AND job_type = ? "
+                "ORDER BY rank LIMIT ?",
+                (job_type, limit),
+            ).fetchall()
+        return sorted(found, key=itemgetter(_RANK))[:limit]
+
+    def _join_due(self) -> int:
+        moved = 0
+        for kind in ("IS NOT NULL", "IS NULL"):
+            due = self._jobs(
+                f"waits_for = 'time' AND head {kind} AND run_at <= :now ORDER BY run_at LIMIT {STEP}",
+                now=self._now.timestamp(),
+            )
+            for before in due:
+                free = before.head is not None or self._line_free(before.dataset_uuid)
+                self._save(before, lifecycle.after(before, Due(line_free=free), self._now))
+            moved += len(due)
+        return moved
+
+    def _adopted(self, job_id: str, dataset_uuid: str, job_type: str, status: str, parameters: Any) -> Job:
+        new = NewJob(job_id=job_id, dataset_uuid=dataset_uuid, job_type=job_type, parameters={})
+        wrong = None
+        try:
+            new = replace(new, parameters=checked_parameters(json.loads(parameters)))
+            checked_uuid(dataset_uuid)
+            checked_type(job_type)
+            known = JobStatus(status)
+        except (InvalidParameters, ValueError, TypeError) as refused:
+            known, wrong = JobStatus.FAILED, str(refused)
+        self._connection.execute("INSERT OR IGNORE INTO types (job_type) VALUES (?)", (job_type,))
+        job = lifecycle.created(
+            new, seq=self._next_seq(dataset_uuid), line_free=self._line_free(dataset_uuid), now=self._now
+        )
+        if not known.ended:
+            return job
+        ended = replace(job, status=known, head=None, waits_for=None, rank=None, finished_at=self._now)
+        if wrong is None:
+            return ended
+        error = JobError(type="InvalidParameters", message=f"{wrong}; insert it anew", permanent=True)
+        return replace(ended, error=error)
+
+    def _job(self, job_id: str) -> Job:
+        for job in self._jobs("job_id = :job_id AND seq IS NOT NULL", job_id=job_id):
+            return job
+        raise NotFound(f"there is no job {job_id}; `scientistcloud jobs list` shows them")
+
+    def _jobs(self, condition: str, **values: object) -> list[Job]:
+        rows = self._connection.execute(f"SELECT {JOB_COLUMNS} FROM jobs WHERE {condition}", values).fetchall()
+        return [job_of(row) for row in rows]
+
+    def _save(self, before: Job, after: Job, **more: object) -> None:
+        values = changes(before, after, _CHANGING) | more
+        self._connection.execute(
+            f"UPDATE jobs SET {_assignments(values)} WHERE job_id = :job_id", values | {"job_id": before.job_id}
+        )
+        self._note(after)
+        if before.head is not None and after.head is None:
+            self.promote(before.dataset_uuid)
+
+    def _note(self, job: Job) -> None:
+        # Pauses too: a sleeper has to learn of an earlier due time.
+        if job.waits_for in (WaitsFor.NOTHING, WaitsFor.TIME):
+            self.rings = True
+
+
+def _assignments(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} = :{name}" for name in values)
