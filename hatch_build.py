@@ -29,6 +29,13 @@ SOURCES = (
 )
 
 INTER = "@fontsource-variable/inter/files/inter"
+MONO = "@fontsource-variable/jetbrains-mono/files/jetbrains-mono"
+ICONS = (
+    "arrow-down-tray", "arrow-left", "arrow-path", "arrow-right-start-on-rectangle", "arrow-up-tray",
+    "arrows-pointing-out", "check", "clipboard", "clock", "cube", "document", "exclamation-triangle", "folder",
+    "folder-open", "magnifying-glass", "moon", "pause", "photo", "play", "queue-list", "rectangle-stack",
+    "squares-2x2", "sun", "viewfinder-circle", "x-mark",
+)  # fmt: skip
 # from node_modules -> under VENDOR
 FILES = {
     "htmx.org/dist/htmx.min.js": "htmx/htmx.min.js",
@@ -39,7 +46,9 @@ FILES = {
     f"{INTER}-latin-wght-normal.woff2": "inter/inter-latin-wght-normal.woff2",
     f"{INTER}-latin-ext-wght-normal.woff2": "inter/inter-latin-ext-wght-normal.woff2",
     "@fontsource-variable/inter/LICENSE": "inter/LICENSE",
-    "heroicons/24/outline/arrow-up-tray.svg": "icons/arrow-up-tray.svg",
+    f"{MONO}-latin-wght-normal.woff2": "jetbrains-mono/jetbrains-mono-latin-wght-normal.woff2",
+    "@fontsource-variable/jetbrains-mono/LICENSE": "jetbrains-mono/LICENSE",
+    **{f"heroicons/24/outline/{name}.svg": f"icons/{name}.svg" for name in ICONS},
     "heroicons/LICENSE": "icons/LICENSE",
 }
 NEUROGLANCER = "neuroglancer/static/client/"
