@@ -1,0 +1,333 @@
+"""The one writer: a reader's images to an OME-Zarr store, all levels in one pass over the source.
+
+A slab is read piece by piece into shards of level 0. A shard that is complete is written and halved; its half goes
+into shards of level 1, and so on. Reading, halving, compressing and writing overlap in threads. What is held is
+the slab being read, the one being written, and the half full shards of the coarser levels: never the data.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scientistcloud import __version__
+from scientistcloud.errors import NoSpace
+from scientistcloud.omezarr import metadata
+from scientistcloud.omezarr.arrangement import Group, Member, arrange
+from scientistcloud.omezarr.codec import Codec, choose
+from scientistcloud.omezarr.coordinates import at_level
+from scientistcloud.omezarr.grid import Box, shard_of, walk_of
+from scientistcloud.omezarr.image import Array, Coordinate, Reader, Reduction, Source
+from scientistcloud.omezarr.pyramid import representable
+from scientistcloud.omezarr.sampling import decide_reduction, samples_of
+from scientistcloud.omezarr.statistics import Histogram, Tally, Window, level_for_statistics
+from scientistcloud.omezarr.streaming import Progress, Stream, opened
+from scientistcloud.records import Json
+
+Report = Callable[[float, str], None]
+"""``report(fraction, step)``, called several times a second; an exception that it raises ends the writing."""
+
+WORKING_BYTES = 224 << 20
+"""What the arrays of a conversion take at most, however much there is: more makes it no faster."""
+PIECE_BYTES = 16 << 20
+_BASE_BYTES = 160 << 20  # the interpreter, the libraries, and what compression takes
+_NO_SPACE = ("ENOSPC", "EDQUOT", "No space left", "Disk quota exceeded")
+
+
+def silent(fraction: float, step: str) -> None:
+    """Report to nobody."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteOptions:
+    """What a person may overrule of the writer's choices."""
+
+    #: At most so many levels; None: until one fits a chunk.
+    levels: int | None = None
+    #: For every image; None: as the reader says, else from the data.
+    reduction: Reduction | None = None
+    #: `auto`, `zstd` or `lz4`.
+    codec: str = "auto"
+
+
+@dataclass(slots=True, kw_only=True)
+class Variable:
+    """One image as it was written."""
+
+    member: Member
+    #: The group's path in the store, and the variable's of level 0.
+    group: Group
+    reduction: Reduction
+    codec: Codec
+    #: One for each level.
+    chunks: tuple[Box, ...]
+    shards: tuple[Box, ...]
+    windows: tuple[Window, ...] = ()
+    histograms: tuple[Histogram, ...] = ()
+
+    def path(self, level: int = 0) -> str:
+        return "/".join(filter(None, (self.group.path, str(level), self.member.image.name)))
+
+    @property
+    def raw_bytes(self) -> int:
+        """Of all levels, before compression."""
+        return sum(prod(level.shape) for level in self.member.levels) * self.member.image.dtype.itemsize
+
+
+@dataclass(slots=True, kw_only=True)
+class Written:
+    """What a store holds."""
+
+    groups: list[Group]
+    #: In the order of the source's images, the default one first.
+    variables: list[Variable]
+    warnings: list[str] = field(default_factory=list)
+
+
+def write(
+    reader: Reader,
+    source: Source,
+    store: Path,
+    *,
+    options: WriteOptions | None = None,
+    memory_bytes: int = 512 << 20,
+    report: Report = silent,
+    provenance: Callable[[], Json] = dict,
+) -> Written:
+    """Write the images of `source` into the new folder `store`; durable when it returns.
+
+    The root's metadata is written last: a folder without it is no store. On any error, the folder holds whatever
+    was written so far; who made it removes it.
+
+    Parameters
+    ----------
+    memory_bytes
+        Kept to where it is above 256 MiB; what is written does not depend on it.
+    provenance
+        Called when the data are written; becomes part of the root's attributes under ``scientistcloud``.
+
+    Raises
+    ------
+    SourceError
+        From the reader, or for an image that has no place in OME-NGFF.
+    NoSpace
+        The disk has not the room that a sample of the data says is needed, or is full.
+    """
+    options = options or WriteOptions()
+    groups, warnings = arrange(source.images, levels=options.levels)
+    variables = [_planned(reader, group, member, options) for group in groups for member in group.members]
+    variables.sort(key=lambda variable: variable.member.index)
+    with disk(store):
+        _check_space(store, variables)
+        nodes = _write_skeleton(store, groups, variables)
+        _write_values(reader, store, variables, memory_bytes=memory_bytes, report=report)
+        report(0.98, "metadata")
+        ours = _provenance(source, variables, warnings, provenance())
+        _write_metadata(store, groups, variables, nodes, ours)
+        _sync(store)
+    return Written(groups=groups, variables=variables, warnings=warnings)
+
+
+def _planned(reader: Reader, group: Group, member: Member, options: WriteOptions) -> Variable:
+    samples = samples_of(reader, member)
+    chunks = tuple(
+        tuple(min(c, n) for c, n in zip(member.chunk, level.shape, strict=True)) for level in member.levels
+    )
+    return Variable(
+        member=member,
+        group=group,
+        reduction=options.reduction or decide_reduction(member.image, samples),
+        codec=choose(samples, options.codec),
+        chunks=chunks,
+        shards=tuple(
+            shard_of(level.shape, chunk, item_bytes=member.image.dtype.itemsize)
+            for level, chunk in zip(member.levels, chunks, strict=True)
+        ),
+    )
+
+
+# -- the disk ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def disk(store: Path) -> Iterator[None]:
+    """Says in our words that the disk is full, whoever of us, Python and tensorstore noticed it."""
+    try:
+        yield
+    except NoSpace:
+        raise
+    except Exception as failed:
+        if any(sign in f"{failed!r} {failed}" for sign in _NO_SPACE):
+            raise NoSpace(
+                f"the disk is full: {store.name} could not be written into {store.parent}; "
+                "free some space and try again"
+            ) from failed
+        raise
+
+
+def _check_space(store: Path, variables: list[Variable]) -> None:
+    needed = sum(int(each.raw_bytes * min(1.05, each.codec.ratio * 1.1)) for each in variables)
+    free = shutil.disk_usage(store.parent).free
+    if needed > free:
+        raise NoSpace(
+            f"the disk has {free / 2**30:.1f} GiB left and {store.name} needs about {needed / 2**30:.1f} GiB "
+            f"in {store.parent}; free some space and try again"
+        )
+
+
+def _sync(store: Path) -> None:
+    """Make the store durable: tensorstore synced its shards, here follow the metadata and the folders."""
+    for folder, _, names in os.walk(store, topdown=False):
+        for path in [*(Path(folder, name) for name in names if name == "zarr.json"), Path(folder)]:
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
+
+def _write_json(path: Path, document: Json) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, allow_nan=False, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+# -- the parts -----------------------------------------------------------------------------------
+
+
+def _write_skeleton(store: Path, groups: list[Group], variables: list[Variable]) -> dict[str, dict[str, Any]]:
+    """Write everything but values, and the attributes of groups with multiscales; path -> document."""
+    nodes: dict[str, dict[str, Any]] = {}
+    for group in groups:
+        for k in range(group.level_count):
+            path = "/".join(filter(None, (group.path, str(k))))
+            nodes[path] = metadata.group_document({"Conventions": "CF-1.11"})
+            for coordinate in at_level(group.coordinates, group.factors(k)):
+                nodes[f"{path}/{coordinate.name}"] = _write_coordinate(store / path, coordinate)
+    for variable in variables:
+        image = variable.member.image
+        attributes = metadata.cf_attributes(image, variable.group)
+        for k, level in enumerate(variable.member.levels):
+            nodes[variable.path(k)] = metadata.array_document(
+                shape=level.shape,
+                dtype=image.dtype,
+                chunk=variable.chunks[k],
+                shard=variable.shards[k],
+                codec=variable.codec,
+                dims=[axis.name for axis in image.axes],
+                fill=next(iter(representable(image.fill, image.dtype)), 0),
+                attributes=attributes,
+            )
+    for path, document in nodes.items():
+        _write_json(store / path / "zarr.json", document)
+    return nodes
+
+
+def _write_coordinate(folder: Path, coordinate: Coordinate) -> dict[str, Any]:
+    values: Array = np.asarray(coordinate.values)
+    values = values.astype(values.dtype.newbyteorder("="), order="C", copy=False)
+    longest = 1 << 20 if values.ndim == 1 else 1024
+    document = metadata.array_document(
+        shape=values.shape,
+        dtype=values.dtype,
+        chunk=[min(n, longest) for n in values.shape],
+        shard=None,
+        codec=Codec("zstd"),
+        dims=coordinate.dims,
+        fill=0,
+        attributes=metadata.coordinate_attributes(coordinate),
+    )
+    _write_json(folder / coordinate.name / "zarr.json", document)
+    opened(folder / coordinate.name).write(values).result()
+    return document
+
+
+def _write_values(
+    reader: Reader, store: Path, variables: list[Variable], *, memory_bytes: int, report: Report
+) -> None:
+    working = min(WORKING_BYTES, max(64 << 20, memory_bytes - _BASE_BYTES))
+    progress = Progress(
+        total_bytes=sum(prod(v.member.image.shape) * v.member.image.dtype.itemsize for v in variables),
+        report=report,
+    )
+    for number, variable in enumerate(variables, 1):
+        image, levels = variable.member.image, variable.member.levels
+        progress.step = f"writing {image.name}" + (f" ({number} of {len(variables)})" if len(variables) > 1 else "")
+        statistics = level_for_statistics(levels)
+        tally = Tally(image, levels[statistics])
+        Stream(
+            read=partial(reader.read, variable.member.index),
+            arrays=[store / variable.path(k) for k in range(len(levels))],
+            levels=levels,
+            shards=variable.shards,
+            dtype=image.dtype,
+            reduction=variable.reduction,
+            fill=image.fill,
+            tally=tally,
+            tally_level=statistics,
+        ).run(
+            walk_of(
+                image.shape,
+                variable.shards[0],
+                image.source_chunk,
+                item_bytes=image.dtype.itemsize,
+                slab_bytes=working * 6 // 10,
+                piece_bytes=min(PIECE_BYTES, working // 8),
+            ),
+            budget_bytes=working * 7 // 10,
+            progress=progress,
+        )
+        variable.windows, variable.histograms = tally.windows(), tally.histograms()
+
+
+def _provenance(source: Source, variables: list[Variable], warnings: list[str], given: Json) -> dict[str, Any]:
+    return {
+        "version": __version__,
+        "sensor": source.sensor,
+        "reader": source.reader,
+        "reason": source.reason,
+        "arrays": {
+            variable.path(): {
+                "source": variable.member.image.source_name,
+                "reduction": variable.reduction.value,
+                "codec": str(variable.codec),
+                "transposed": metadata.json_value(variable.member.image.transposed),
+            }
+            for variable in variables
+        },
+        "warnings": [*source.warnings, *warnings],
+        "source_metadata": metadata.limited(source.metadata),
+        **given,
+    }
+
+
+def _write_metadata(
+    store: Path, groups: list[Group], variables: list[Variable], nodes: dict[str, dict[str, Any]], ours: Json
+) -> None:
+    """Write the groups that hold multiscales, the root last."""
+    for group in groups:
+        of_group = {variable.member.index: variable for variable in variables if variable.group is group}
+        entries = [
+            metadata.multiscale(member, each.reduction, each.windows, each.histograms)
+            for member in group.members
+            for each in [of_group[member.index]]
+        ]
+        ome = metadata.ome_of_group(entries, entries[0]["omero"])
+        if group.path:
+            nodes[group.path] = metadata.group_document({"ome": ome})
+            _write_json(store / group.path / "zarr.json", nodes[group.path])
+    if len(groups) > 1:
+        nodes["OME"] = metadata.group_document({"ome": metadata.ome_series_list(len(groups))})
+        _write_json(store / "OME" / "zarr.json", nodes["OME"])
+        ome = metadata.ome_of_series()
+    root = metadata.group_document({"ome": ome, metadata.OURS: ours})
+    _write_json(store / "zarr.json", metadata.consolidated(root, nodes))

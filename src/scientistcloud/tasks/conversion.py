@@ -1,0 +1,368 @@
+"""The job type `dataset_conversion`: source files to an OME-Zarr store with a preview.
+
+`convert` does it, for the service and for the command line alike; it needs no database.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from scientistcloud import __version__
+from scientistcloud.converters import registry
+from scientistcloud.converters.contract import ReadOptions
+from scientistcloud.errors import InvalidParameters, UnreadableSource
+from scientistcloud.layout import CONVERTED, PREVIEW
+from scientistcloud.omezarr import metadata
+from scientistcloud.omezarr.check import check
+from scientistcloud.omezarr.check import compare as compare_with
+from scientistcloud.omezarr.image import Image, Reduction, Source
+from scientistcloud.omezarr.preview import write_preview
+from scientistcloud.omezarr.writer import Variable, WriteOptions, Written, disk, silent, write
+from scientistcloud.records import Json
+from scientistcloud.tasks.contract import Outcome, Report, Work
+
+DEFAULT_MEMORY_BYTES = 512 << 20
+_HASHED_BYTES = 4 << 20  # at once: between two looks at whether anybody still wants the sum
+_SENSOR_KEYS = ("sensor", "sensor_type")
+
+
+def convert(
+    source: Path,
+    output: Path,
+    *,
+    sensor: str = "auto",
+    options: ReadOptions | None = None,
+    writing: WriteOptions | None = None,
+    preview: Path | None = None,
+    memory_bytes: int = DEFAULT_MEMORY_BYTES,
+    report: Report = silent,
+) -> dict[str, Any]:
+    """Convert `source`, a file or a folder of files as one data set, into the new store `output`.
+
+    The store, and `preview` where one is wanted, appear when they are complete, synced and checked, or not at
+    all; whatever ends the conversion (`report` may raise) leaves nothing behind.
+
+    Returns
+    -------
+    dict
+        The form; docs/reference/form.md names its fields.
+
+    Raises
+    ------
+    InvalidParameters
+        `output` exists already, or cannot be made.
+    SourceError
+        The source cannot be read, or changed while it was read.
+    NoSpace
+        The disk is full, or a sample of the data says that it will be.
+    """
+    started = time.monotonic()
+    _must_be_new(output)
+    options, writing = options or ReadOptions(), writing or WriteOptions()
+    report(0.0, "opening")
+    fingerprint = Fingerprint.of(source)
+    reader = registry.open_source(source, sensor=sensor, options=options)
+    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    try:
+        with Hashing(fingerprint) as hashing:
+            described = reader.describe()
+            recipe = _recipe(sensor, options, writing)
+            _make(partial)
+            written = write(
+                reader,
+                described,
+                partial / "store",
+                options=writing,
+                memory_bytes=memory_bytes,
+                report=report,
+                provenance=lambda: {**recipe, "source": hashing.result()},
+            )
+        fingerprint.must_be_unchanged()
+        report(0.985, "checking")
+        check(partial / "store")
+        if preview is not None:
+            report(0.99, "preview")
+            _preview(partial, written)
+        form = _form(described, written, partial / "store", preview)
+        _appear(partial, output, preview)
+        form["seconds"] = round(time.monotonic() - started, 3)
+        report(1.0, "done")
+        return form
+    finally:
+        reader.close()
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def compare(store: Path, source: Path) -> int:
+    """Compare every value of the default field of `store` with `source`; give how many there are.
+
+    Raises `SourceError`, naming the first place that differs.
+    """
+    reader = registry.open_source(source, sensor="auto", options=ReadOptions())
+    try:
+        return compare_with(store, reader)
+    finally:
+        reader.close()
+
+
+class ConversionTask:
+    """`dataset_conversion`; parameters: `sensor_type`, and what `read_options` and `write_options` take."""
+
+    job_type = "dataset_conversion"
+
+    def run(self, work: Work) -> Outcome:
+        """Publishes `converted.ome.zarr` and `preview.webp`."""
+        sensor = next((str(work.parameters[key]) for key in _SENSOR_KEYS if work.parameters.get(key)), "auto")
+        form = convert(
+            work.source,
+            work.output / CONVERTED,
+            sensor=sensor,
+            options=read_options(work.parameters),
+            writing=write_options(work.parameters),
+            preview=work.output / PREVIEW,
+            memory_bytes=work.memory_bytes,
+            report=work.report,
+        )
+        kept = ("sensor", "variable", "shape", "dtype", "size_bytes", "seconds", "warnings")
+        return Outcome(
+            result={key: form[key] for key in kept},
+            publish=(CONVERTED, PREVIEW),
+            form=form,
+            sensor=form["sensor"],
+        )
+
+
+# -- options -------------------------------------------------------------------------------------
+
+
+def read_options(parameters: Json) -> ReadOptions:
+    """The reader's options among a job's parameters. Raises `InvalidParameters` for one of a wrong form."""
+    axes, spacing = parameters.get("axes"), parameters.get("spacing") or {}
+    if axes is not None and not (isinstance(axes, list | tuple) and all(isinstance(each, str) for each in axes)):
+        raise InvalidParameters(f"axes is {axes!r}; give a list of names such as ['z', 'y', 'x']")
+    if not isinstance(spacing, Mapping) or not all(
+        isinstance(each, int | float) and 0 < each < float("inf") for each in spacing.values()
+    ):
+        raise InvalidParameters(
+            f"spacing is {spacing!r}; give a positive number for each axis such as {{'z': 2.5}}"
+        )
+    array = parameters.get("array")
+    return ReadOptions(
+        array=None if array is None else str(array),
+        axes=None if axes is None else tuple(axes),
+        spacing={str(name): float(each) for name, each in spacing.items()},
+    )
+
+
+def write_options(parameters: Json) -> WriteOptions:
+    """The writer's options among a job's parameters. Raises `InvalidParameters`."""
+    levels, reduce = parameters.get("levels"), parameters.get("reduce")
+    if levels is not None and (not isinstance(levels, int) or levels < 1):
+        raise InvalidParameters(f"levels is {levels!r}; give a number from 1 on")
+    known = {each.name.lower(): each for each in Reduction}
+    if reduce is not None and reduce not in known:
+        raise InvalidParameters(f"reduce is {reduce!r}; it can be {', '.join(known)}")
+    codec = parameters.get("codec") or "auto"
+    if codec not in ("auto", "zstd", "lz4"):
+        raise InvalidParameters(f"codec is {codec!r}; it can be auto, zstd or lz4")
+    return WriteOptions(levels=levels, reduction=known[reduce] if reduce else None, codec=codec)
+
+
+def _recipe(sensor: str, options: ReadOptions, writing: WriteOptions) -> dict[str, Any]:
+    """What has to be said to do the same again."""
+    named: dict[str, Any] = {
+        "sensor": sensor,
+        "array": options.array,
+        "axes": list(options.axes) if options.axes else None,
+        "spacing": dict(options.spacing) or None,
+        "levels": writing.levels,
+        "reduce": writing.reduction.name.lower() if writing.reduction else None,
+        "codec": writing.codec,
+    }
+    return {"options": {key: value for key, value in named.items() if value is not None}}
+
+
+# -- the source ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """The files of a source as they were when the conversion began."""
+
+    root: Path
+    #: Relative path -> size, time of change, inode.
+    files: Mapping[str, tuple[int, int, int]]
+
+    @classmethod
+    def of(cls, source: Path) -> Fingerprint:
+        root = source if source.is_dir() else source.parent
+        paths = sorted(source.rglob("*")) if source.is_dir() else [source]
+        files = {}
+        for path in paths:
+            if path.is_file():
+                status = path.stat()
+                files[str(path.relative_to(root))] = (status.st_size, status.st_mtime_ns, status.st_ino)
+        return cls(root, files)
+
+    def must_be_unchanged(self) -> None:
+        for name, before in self.files.items():
+            try:
+                status = (self.root / name).stat()
+                now = (status.st_size, status.st_mtime_ns, status.st_ino)
+            except FileNotFoundError:
+                now = (0, 0, 0)
+            if now != before:
+                raise UnreadableSource(
+                    f"{name} changed while it was converted; convert it again when it is complete"
+                )
+
+
+class Hashing:
+    """SHA-256 of the source files, taken in a thread beside the conversion."""
+
+    def __init__(self, fingerprint: Fingerprint) -> None:
+        self._fingerprint = fingerprint
+        self._stop = Event()
+        self._pool = ThreadPoolExecutor(1, "sha256")
+
+    def __enter__(self) -> Hashing:
+        self._sums = self._pool.submit(self._hash)
+        return self
+
+    def __exit__(self, *failed: object) -> None:
+        self._stop.set()
+        self._pool.shutdown()
+
+    def result(self) -> list[dict[str, Any]]:
+        """``{path, size_bytes, sha256}`` of each file."""
+        return self._sums.result()
+
+    def _hash(self) -> list[dict[str, Any]]:
+        out = []
+        for name, (size_bytes, _, _) in self._fingerprint.files.items():
+            total = hashlib.sha256()
+            with (self._fingerprint.root / name).open("rb", buffering=0) as file:
+                while not self._stop.is_set() and (block := file.read(_HASHED_BYTES)):
+                    total.update(block)
+            out.append({"path": name, "size_bytes": size_bytes, "sha256": total.hexdigest()})
+        return out
+
+
+# -- the output ----------------------------------------------------------------------------------
+
+
+def _must_be_new(output: Path) -> None:
+    if output.exists() or output.is_symlink():
+        raise InvalidParameters(f"{output} exists already; name another output, or remove it first")
+    if not output.parent.is_dir():
+        raise InvalidParameters(f"there is no folder {output.parent}; make it first")
+
+
+def _make(partial: Path) -> None:
+    try:
+        with disk(partial):
+            (partial / "store").mkdir(parents=True)
+    except PermissionError as refused:
+        raise InvalidParameters(f"{partial.parent} cannot be written to; name another output") from refused
+
+
+def _preview(partial: Path, written: Written) -> None:
+    first = written.variables[0]
+    with disk(partial):
+        write_preview(
+            partial / PREVIEW,
+            arrays=[partial / "store" / first.path(k) for k in range(len(first.member.levels))],
+            levels=first.member.levels,
+            image=first.member.image,
+            windows=first.windows,
+            coordinates=first.group.coordinates,
+        )
+        with (partial / PREVIEW).open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def _appear(partial: Path, output: Path, preview: Path | None) -> None:
+    """Give the finished files their names, durably: the preview first, for the store is what others wait for."""
+    if preview is not None:
+        (partial / PREVIEW).replace(preview)
+    _must_be_new(output)
+    (partial / "store").rename(output)
+    for folder in {output.parent, *([preview.parent] if preview else [])}:
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _form(source: Source, written: Written, store: Path, preview: Path | None) -> dict[str, Any]:
+    first = written.variables[0]
+    image = first.member.image
+    files = [path for path in store.rglob("*") if path.is_file()]
+    described = metadata.json_value(
+        {
+            "format": f"OME-Zarr {metadata.NGFF_VERSION}",
+            "version": __version__,
+            "sensor": source.sensor,
+            "reader": source.reader,
+            "reason": source.reason,
+            **_described(first),
+            "transposed": image.transposed,
+            "units": image.attributes.get("units"),
+            "scale_factor": image.attributes.get("scale_factor"),
+            "add_offset": image.attributes.get("add_offset"),
+            "channels": [
+                {"label": channel.label, "color": channel.color}
+                for channel in metadata.channels_of(image, len(first.windows))
+            ],
+            "rgb": image.rgb,
+            "window": first.windows[0].as_json(),
+            "histogram": first.histograms[0].as_json(),
+            "images": [_described(variable) for variable in written.variables],
+            "size_bytes": sum(path.stat().st_size for path in files),
+            "files": len(files),
+            "preview": preview.name if preview else None,
+            "warnings": [*source.warnings, *written.warnings],
+        }
+    )
+    assert isinstance(described, dict)
+    return described
+
+
+def _described(variable: Variable) -> dict[str, Any]:
+    image: Image = variable.member.image
+    return {
+        "group": variable.group.path,
+        "variable": image.name,
+        "source_array": image.source_name,
+        "axes": [
+            {
+                "name": axis.name,
+                "kind": axis.kind.value,
+                "length": axis.length,
+                "spacing": axis.spacing,
+                "origin": axis.origin,
+                "unit": axis.unit,
+            }
+            for axis in image.axes
+        ],
+        "shape": image.shape,
+        "dtype": image.dtype.name,
+        "levels": [
+            {"path": variable.path(k), "shape": level.shape, "factors": level.factors}
+            for k, level in enumerate(variable.member.levels)
+        ],
+        "chunk": variable.chunks[0],
+        "shard": variable.shards[0],
+        "codec": str(variable.codec),
+        "reduction": variable.reduction.value,
+    }
