@@ -64,31 +64,31 @@ class Process:
             selector.register(self._watch, selectors.EVENT_READ)
             selector.register(self._log_pipe, selectors.EVENT_READ)
             while self._status is None and not self._template_is_gone:
-                for key, events in selector.select(TICK_SECONDS):
-                    if key.fileobj is self._watch:
-                        self._hear_template()
-                    elif key.fileobj == self._log_pipe:
-                        if not self._copy_log(log):
-                            selector.unregister(self._log_pipe)
-                    else:
-                        if events & selectors.EVENT_WRITE:
-                            order = self._send(order)
-                        if not order:
-                            selector.modify(self._talk, selectors.EVENT_READ)
-                        if events & selectors.EVENT_READ and not self._listen():
-                            selector.unregister(self._talk)
+                ready = selector.select(TICK_SECONDS)
                 now = time.monotonic()
-                if now - pinged >= ping_seconds:
-                    pinged = now
-                    with suppress(OSError):
-                        self._watch.send(b".")
                 if now - looked >= TICK_SECONDS:
+                    # Before anything is written down: this service may just have been stopped for a lease.
                     looked = now
                     watch(self._progress)
                     if timeout_seconds is not None and now - started > timeout_seconds:
                         return _too_long(timeout_seconds)
                     if (used := _memory_of(self._pid)) > self._work.memory_bytes:
                         return _too_much(used, self._work.memory_bytes)
+                if now - pinged >= ping_seconds:
+                    pinged = now
+                    with suppress(OSError):
+                        self._watch.send(b".")
+                for key, events in ready:
+                    if key.fileobj is self._watch:
+                        self._hear_template()
+                    elif key.fileobj == self._log_pipe:
+                        if not self._copy_log(log):
+                            selector.unregister(self._log_pipe)
+                    else:
+                        if events & selectors.EVENT_WRITE and not (order := self._send(order)):
+                            selector.modify(self._talk, selectors.EVENT_READ)
+                        if events & selectors.EVENT_READ and not self._listen():
+                            selector.unregister(self._talk)
                 if len(self._buffer) > ANSWER_BYTES:
                     return _GARBLED
         while self._listen() and len(self._buffer) <= ANSWER_BYTES and self._answer is None:

@@ -1,0 +1,331 @@
+"""One claimed job on its way: begin, run, publish, and the end of the job and of its data set's wait.
+
+Each step presents the job's token, in that order; the first refusal ends it, and then nothing more is changed:
+the job belongs to another attempt.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from scientistcloud.datasets.lifecycle import DELETION
+from scientistcloud.datasets.settling import settle
+from scientistcloud.errors import (
+    CallersMistake,
+    Cancelled,
+    InvalidParameters,
+    LeaseLost,
+    ScientistCloudError,
+    SourceError,
+    Transient,
+    UnreadableSource,
+)
+from scientistcloud.jobs.queue import JobQueueManager
+from scientistcloud.layout import DataFolder
+from scientistcloud.ports import FormStore, Store
+from scientistcloud.records import Job, JobError, Progress
+from scientistcloud.service.child import OUT_OF_MEMORY
+from scientistcloud.service.joblog import JobLog
+from scientistcloud.service.runner import Runner
+from scientistcloud.tasks.contract import Outcome, Work
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_PROGRESS_SECONDS = 0.25
+_LOOK_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workplace:
+    """What all attempts of a service work with."""
+
+    store: Store
+    queue: JobQueueManager
+    forms: FormStore
+    runner: Runner
+    folder: DataFolder
+    lease_seconds: float
+    memory_bytes: int
+    log_bytes: int
+
+
+class _Cut(Exception):
+    """The service is to end now."""
+
+
+class _Failed(Exception):
+    """The work failed, and why."""
+
+    def __init__(self, error: JobError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class Attempt:
+    """`run` works, in a thread of its own; `pulse`, called from another, keeps the lease meanwhile."""
+
+    def __init__(self, place: Workplace, job: Job) -> None:
+        self._place = place
+        self.job = job
+        self._now = place.store.clock.monotonic
+        self._log: JobLog | None = None
+        #: Set by one thread, read by the other.
+        self._lost = self._cancelled = self._cut = False
+        self._progress = self._progress_written = Progress()
+        # When the last good heartbeat was sent, not answered: a lease that is thought longer than it is would
+        # let two attempts run at once. The claim counts as none; `run` begins with one.
+        self._renewed_at = self._tried_at = self._looked_at = self._now()
+
+    def run(self) -> None:
+        """See the attempt to its end; raises nothing."""
+        started = time.monotonic()
+        try:
+            outcome = self._work()
+            self._end("completed", started, outcome=outcome)
+        except LeaseLost as lost:
+            self._say(logging.WARNING, "lease lost, nothing more is changed", reason=lost)
+        except Cancelled:
+            self._end("cancelled", started)
+        except _Cut:
+            self._end("released", started)
+        except Exception as failed:  # noqa: BLE001  recorded on the job; the service goes on
+            error = self._described(failed)
+            self._end("failed", started, error=error)
+        finally:
+            if self._log is not None:
+                self._log.close()
+
+    def cut(self) -> None:
+        """End the work and give the job back, its try not counted."""
+        self._cut = True
+
+    def pulse(self) -> None:
+        """Renew the lease at a third of it, carry progress, look whether the job's end was asked for."""
+        now = self._now()
+        news = self._progress if self._progress != self._progress_written else None
+        due = now - self._renewed_at >= self._place.lease_seconds / 3
+        wait = _PROGRESS_SECONDS if news else min(self._place.lease_seconds / 6, 1.0)
+        try:
+            if (news or due) and now - self._tried_at >= wait:
+                self._tried_at = now
+                self._renew(news)
+            elif now - self._looked_at >= _LOOK_SECONDS:
+                self._looked_at = now
+                job = self._place.store.jobs.get(self.job.job_id)
+                self._cancelled |= job is not None and job.token == self.job.token and job.cancel_requested
+        except LeaseLost:
+            self._lost = True
+        except Cancelled:
+            self._cancelled = True
+        except ScientistCloudError as failed:
+            self._say(logging.WARNING, "heartbeat failed", reason=failed)
+
+    # -- the steps ---------------------------------------------------------------------------------
+
+    def _work(self) -> Outcome:
+        place, job = self._place, self.job
+        self._log = JobLog(place.folder.log(job.job_id), limit_bytes=place.log_bytes)
+        self._insist(lambda: self._renew(None))
+        self._log.note(f"attempt {job.attempt} of {job.max_attempts} by worker {job.worker_id}, token {job.token}")
+        self._say(logging.INFO, "attempt started", attempt=job.attempt)
+        target = self._insist(lambda: place.store.targets.get(job.dataset_uuid))
+        if target is None or (target.deleted_at is not None and job.job_type != DELETION):
+            raise InvalidParameters(f"there is no data set {job.dataset_uuid}; it was removed, so the job ends")
+        self._insist(lambda: settle(place.store, job.dataset_uuid, token=job.token))
+        source = self._source()
+        output = place.forms.begin(job.dataset_uuid, job_id=job.job_id, token=job.token)
+        if output is None:
+            self._log.note("an earlier attempt has published the result; only its records are missing")
+            return _published(place.forms.published(job.dataset_uuid))
+        outcome = self._run_task(source, output)
+        self._watch(self._progress)
+        if outcome.publish:
+            if outcome.form is None:
+                raise InvalidParameters(
+                    "the task publishes files without saying which form they are; mend the task"
+                )
+            outcome = replace(outcome, form={**outcome.form, "token": job.token, "job_id": job.job_id})
+            place.forms.publish(
+                job.dataset_uuid,
+                job_id=job.job_id,
+                token=job.token,
+                names=outcome.publish,
+                outcome={"result": outcome.result, "form": outcome.form, "sensor": outcome.sensor},
+            )
+        else:
+            place.forms.abandon(job.dataset_uuid, token=job.token)
+        return outcome
+
+    def _run_task(self, source: Path, output: Path) -> Outcome:
+        assert self._log is not None
+        result = self._place.runner.run(
+            Work(
+                job_id=self.job.job_id,
+                dataset_uuid=self.job.dataset_uuid,
+                job_type=self.job.job_type,
+                token=self.job.token,
+                parameters=self.job.parameters,
+                source=source,
+                output=output,
+                memory_bytes=self._place.memory_bytes,
+                report=lambda _fraction, _step: None,
+            ),
+            log=self._log,
+            timeout_seconds=self.job.timeout_seconds,
+            watch=self._watch,
+        )
+        if isinstance(result, JobError):
+            raise _Failed(result)
+        return result
+
+    def _end(
+        self, how: str, started: float, *, outcome: Outcome | None = None, error: JobError | None = None
+    ) -> None:
+        """Write down how the attempt ended: on the job, then on the data set."""
+        place, job = self._place, self.job
+        try:
+            if how != "completed":
+                self._tidy()
+            self._insist(lambda: self._end_job(how, outcome, error))
+            form, sensor = (outcome.form, outcome.sensor) if outcome else (None, None)
+            self._insist(lambda: settle(place.store, job.dataset_uuid, token=job.token, form=form, sensor=sensor))
+        except LeaseLost as lost:
+            self._say(logging.WARNING, "lease lost at the end, nothing more is changed", reason=lost)
+        except Exception:  # care settles what is left
+            logger.exception("attempt not written down dataset_uuid=%s job_id=%s", job.dataset_uuid, job.job_id)
+        else:
+            seconds = time.monotonic() - started
+            if self._log is not None:
+                self._log.note(f"{how} after {seconds:.1f} s" + (f": {error.message}" if error else ""))
+            self._say(logging.INFO, f"attempt {how}", seconds=f"{seconds:.2f}", error=error.type if error else None)
+
+    def _end_job(self, how: str, outcome: Outcome | None, error: JobError | None) -> None:
+        queue, job = self._place.queue, self.job
+        if outcome is not None:
+            queue.complete_job(job, outcome.result)
+        elif error is not None:
+            queue.fail_job(job, error, permanent=error.permanent)
+        elif how == "cancelled":
+            queue.acknowledge_cancel(job)
+        else:
+            queue.release_job(job)
+
+    def _tidy(self) -> None:
+        try:
+            self._place.forms.abandon(self.job.dataset_uuid, token=self.job.token)
+        except ScientistCloudError as failed:  # the next attempt or care does it
+            self._say(logging.WARNING, "partial result not removed", reason=failed)
+
+    # -- the lease ---------------------------------------------------------------------------------
+
+    def _renew(self, news: Progress | None) -> None:
+        sent = self._now()
+        self.job = self._place.queue.heartbeat(self.job, progress=news)
+        self._renewed_at = sent
+        if news is not None:
+            self._progress_written = news
+
+    def _watch(self, progress: Progress) -> None:
+        """Note `progress`; raise what ends the attempt."""
+        self._progress = progress
+        if self._lost or self._now() - self._renewed_at > self._place.lease_seconds:
+            raise LeaseLost("the job was given to another attempt, or could not be renewed for a whole lease")
+        if self._cancelled:
+            raise Cancelled("the end of the job was asked for")
+        if self._cut:
+            raise _Cut
+
+    def _insist(self, call: Callable[[], T]) -> T:
+        """`call`, again and again while the database does not answer and the lease holds."""
+        pause = 0.05
+        while True:
+            try:
+                return call()
+            except Transient as failed:
+                if self._lost or self._cut or self._now() - self._renewed_at > self._place.lease_seconds:
+                    raise LeaseLost(f"the database did not answer for a whole lease: {failed}") from failed
+                self._say(logging.WARNING, "database does not answer, trying again", reason=failed)
+            time.sleep(pause)
+            pause = min(2 * pause, 2.0)
+
+    # -- what is asked for -------------------------------------------------------------------------
+
+    def _source(self) -> Path:
+        """Where to read: what `input_path` names, else the source files. Both paths must be the data set's own."""
+        own = self._place.folder.dataset(self.job.dataset_uuid)
+        parameters: dict[str, Any] = dict(self.job.parameters)
+        paths = {
+            name: self._inside(own.root, name, parameters[name])
+            for name in ("input_path", "output_path")
+            if parameters.get(name) is not None
+        }
+        source = paths.get("input_path", own.source)
+        if "input_path" in paths and not source.exists():
+            raise UnreadableSource(f"{parameters['input_path']} is not there any more; upload the files again")
+        return source
+
+    def _inside(self, own: Path, name: str, given: object) -> Path:
+        try:
+            path = Path(os.path.realpath(self._place.folder.root / given))  # type: ignore[operator]
+        except (TypeError, ValueError):
+            raise InvalidParameters(f"the job's {name} is no path: {str(given)[:200]!r}; create it anew") from None
+        if not path.is_relative_to(os.path.realpath(own)):
+            raise InvalidParameters(
+                f"the job's {name} {str(given)[:200]!r} leads out of its data set's folder; create it anew"
+            )
+        return path
+
+    # -- what is said ------------------------------------------------------------------------------
+
+    def _described(self, failed: Exception) -> JobError:
+        kind, text = type(failed).__name__, " ".join(str(failed).split())[:2000]
+        match failed:
+            case _Failed(error=error):
+                return replace(error, permanent=error.permanent or again(self.job, error))
+            case SourceError() | CallersMistake():
+                return JobError(type=kind, message=text, permanent=True)
+            case ScientistCloudError():
+                return JobError(type=kind, message=text)
+            case _:
+                logger.error(
+                    "attempt broke dataset_uuid=%s job_id=%s",
+                    self.job.dataset_uuid,
+                    self.job.job_id,
+                    exc_info=failed,
+                )
+                return JobError(type=kind, message=f"the service met an unexpected {kind}: {text}; see its log")
+
+    def _say(self, level: int, event: str, **facts: object) -> None:
+        said = "".join(f" {name}={value}" for name, value in facts.items() if value is not None)
+        logger.log(level, "%s dataset_uuid=%s job_id=%s%s", event, self.job.dataset_uuid, self.job.job_id, said)
+
+
+def again(job: Job, error: JobError) -> bool:
+    """Whether an earlier try of this run ended by the same signal or memory limit: then a third would, too."""
+    if not error.type.startswith("KilledBy") and error.type != OUT_OF_MEMORY:
+        return False
+    number = job.attempt
+    for earlier in reversed(job.history):
+        if earlier.number > number:
+            return False  # of the run before somebody retried the job, which may have mended it
+        number = earlier.number
+        if earlier.number < job.attempt and earlier.error is not None and earlier.error.type == error.type:
+            return True
+    return False
+
+
+def _published(what: Any) -> Outcome:
+    outcome = what["outcome"]
+    return Outcome(
+        result=outcome["result"],
+        publish=tuple(what["names"]),
+        form=outcome["form"],
+        sensor=outcome["sensor"],
+    )

@@ -1,0 +1,184 @@
+"""What one elected worker looks after every few seconds: what crashes left between two steps, and old things.
+
+Nothing here is needed for a job that ran well, and everything is harmless when two do it at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from scientistcloud.datasets.lifecycle import fulfilled, settled
+from scientistcloud.datasets.lifecycle import published as with_form
+from scientistcloud.datasets.settling import settle
+from scientistcloud.errors import CallersMistake, ScientistCloudError
+from scientistcloud.jobs.queue import JobQueueManager
+from scientistcloud.layout import DataFolder
+from scientistcloud.ports import FormStore, Store
+from scientistcloud.records import ConversionTarget, JobStatus
+from scientistcloud.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+ROLE = "care"
+# Changes are looked at again for so long: a change may be committed later than its time says.
+_OVERLAP = timedelta(minutes=1)
+_EVERYTHING = datetime(1970, 1, 2, tzinfo=UTC)
+_SWEEP_SECONDS = 3600.0
+_PRUNE_AT_ONCE = 500
+
+
+class Care:
+    """`round` does what is due, if this worker is the elected one; raises nothing."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        queue: JobQueueManager,
+        forms: FormStore,
+        folder: DataFolder,
+        worker_id: str,
+        settings: Settings,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._forms = forms
+        self._folder = folder
+        self._worker_id = worker_id
+        self._keep = timedelta(days=settings.keep_jobs_days)
+        self._stopped = stopped
+        #: Between two rounds.
+        self.pause_seconds = min(max(settings.lease_seconds / 3, 0.5), 10.0)
+        self._looked_at: datetime | None = None
+        self._swept_at: float | None = None
+
+    def round(self) -> None:
+        """One look at everything that may need care. An outage is reported; the next round does its work."""
+        try:
+            if not self._store.meta.hold(ROLE, self._worker_id, seconds=3 * self.pause_seconds):
+                self._looked_at = None  # the next time it is ours, begin with everything
+                return
+        except ScientistCloudError as failed:
+            logger.warning("no care worker_id=%s: %s", self._worker_id, failed)
+            return
+        for part in (self._recover, self._keep_promises, self._reconcile, self._sweep):
+            self._try(part)
+
+    def leave(self) -> None:
+        """Let another worker be elected at once."""
+        try:
+            self._store.meta.release(ROLE, self._worker_id)
+        except ScientistCloudError as failed:
+            logger.warning("care not handed over worker_id=%s: %s", self._worker_id, failed)
+
+    def _try(self, part: Callable[[], None]) -> None:
+        try:
+            part()
+        except ScientistCloudError as failed:
+            logger.warning("care did not finish worker_id=%s part=%s: %s", self._worker_id, part.__name__, failed)
+        except Exception:
+            logger.exception("care broke worker_id=%s part=%s", self._worker_id, part.__name__)
+
+    # -- its parts ---------------------------------------------------------------------------------
+
+    def _recover(self) -> None:
+        self._store.jobs.adopt()
+        if recovered := self._store.jobs.recover():
+            logger.info("recovered %d jobs worker_id=%s", recovered, self._worker_id)
+
+    def _keep_promises(self) -> None:
+        """Create the jobs that statuses promise and whose creator died first; their keys make them once."""
+        for target in self._store.targets.promised():
+            wanted = target.wanted
+            if wanted is None or target.deleted_at is not None:
+                continue
+            try:
+                job_id = self._queue.create_job(
+                    dataset_uuid=target.uuid,
+                    job_type=wanted.job_type,
+                    parameters=wanted.parameters,
+                    idempotency_key=wanted.idempotency_key,
+                )
+                now = settle(self._store, target.uuid)
+                if now is not None and now.wanted == wanted:
+                    # It was created and is none of those that decide the status: it ended long ago.
+                    job = self._store.jobs.get(job_id)
+                    if job is None or job.status.ended:
+                        self._store.targets.update(now, fulfilled(now))
+                        settle(self._store, target.uuid)
+            except ScientistCloudError as failed:
+                logger.warning("promised job not created dataset_uuid=%s: %s", target.uuid, failed)
+
+    def _reconcile(self) -> None:
+        """Look after each data set whose jobs changed since the last round."""
+        now = self._store.clock.now()
+        since = _EVERYTHING if self._looked_at is None else self._looked_at - _OVERLAP
+        whole = True
+        for dataset_uuid in self._store.jobs.changed_since(since):
+            if self._stopped():
+                return
+            try:
+                self.look_after(dataset_uuid)
+            except ScientistCloudError as failed:
+                whole = False
+                logger.warning("data set not settled dataset_uuid=%s: %s", dataset_uuid, failed)
+        if whole:
+            self._looked_at = now
+
+    def _sweep(self) -> None:
+        """Once an hour: old jobs and their logs, and folders that nobody needs any more."""
+        now = self._store.clock.monotonic()
+        if self._swept_at is not None and now - self._swept_at < _SWEEP_SECONDS:
+            return
+        oldest = self._store.clock.now() - self._keep
+        while pruned := self._store.jobs.prune(before=oldest, limit=_PRUNE_AT_ONCE):
+            for job_id in pruned:
+                try:
+                    self._folder.log(job_id).unlink(missing_ok=True)
+                except (OSError, CallersMistake) as failed:
+                    logger.warning("log not removed job_id=%s: %s", job_id, failed)
+        for dataset_uuid in self._forms.untidy():
+            if self._stopped():
+                return
+            try:
+                self.look_after(dataset_uuid)
+            except ScientistCloudError as failed:
+                logger.warning("folder not tidied dataset_uuid=%s: %s", dataset_uuid, failed)
+        self._swept_at = now
+
+    # -- one data set ------------------------------------------------------------------------------
+
+    def look_after(self, dataset_uuid: str) -> None:
+        """Bring the record, its jobs and its folder into agreement; `Stale` where somebody writes just now."""
+        before = self._store.targets.get(dataset_uuid)
+        if before is None:
+            return
+        # All that follows was read after the record, and is written only if the record is still the same.
+        line = self._store.jobs.line(dataset_uuid)
+        now, busy = before, line.running is not None
+        published = self._forms.published(dataset_uuid)
+        if published is not None and published["token"] != _shown(before):
+            job = self._store.jobs.get(published["job_id"])
+            if job is not None and job.status is JobStatus.COMPLETED:
+                # Its worker died, or a later claim came, between the end of the job and the record.
+                outcome = published["outcome"]
+                now = with_form(now, form=outcome["form"], sensor=outcome["sensor"])
+            elif job is not None and not job.status.ended:
+                busy = True  # its next attempt finds it published, and finishes
+        now = settled(now, line)
+        ended = line.last.token if line.last is not None and not busy else 0
+        if now != before:
+            before = self._store.targets.update(before, now)
+        if ended > before.token:
+            # The reaper ended the job and drew a token for that, so that its worker can write nothing more.
+            before = self._store.targets.update(before, before, token=ended)
+        if not busy:
+            self._forms.abandon(dataset_uuid, token=before.token)
+            self._forms.heal(before)
+
+
+def _shown(target: ConversionTarget) -> object:
+    return target.forms[-1].get("token") if target.forms else None
