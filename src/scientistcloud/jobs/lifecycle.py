@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import Any, assert_never
 
 from scientistcloud.errors import AlreadyFinished, InvalidTransition, LeaseLost
 from scientistcloud.records import Attempt, Job, JobError, JobStatus, Json, NewJob, Progress, WaitsFor
@@ -39,6 +39,9 @@ PRIORITY_STEP_SECONDS = 600.0
 """How much later a job of the next lower priority counts as having come."""
 
 HISTORY_LENGTH = 10
+
+Changes = dict[str, Any]
+"""Fields of a `Job` and what they become; a job is copied once an event."""
 
 CANARY = "verify_canary"
 """The job type of checks: only a claim that names it gets one."""
@@ -201,18 +204,18 @@ def after(job: Job, event: Event, now: datetime) -> Job:
     match event:
         case Promoted():
             _demand(job, job.waits_for is WaitsFor.TURN, "does not wait for its turn")
-            return _ready(replace(job, head=job.dataset_uuid), since=now, now=now)
+            return replace(job, **_as_head(job, since=now, now=now))
         case Due(line_free):
             _demand(job, job.waits_for is WaitsFor.TIME and job.run_at <= now, "is not due")
             if job.head is None and not line_free:
                 return replace(job, waits_for=WaitsFor.TURN, rank=None, updated_at=now)
-            return _ready(replace(job, head=job.dataset_uuid), since=job.run_at, now=now)
+            return replace(job, **_as_head(job, since=job.run_at, now=now))
         case CancelAsked():
             if job.status.ended:
                 raise AlreadyFinished(f"job {job.job_id} is {job.status} already; an end is never changed")
             if job.status is JobStatus.RUNNING:
                 return job if job.cancel_requested else replace(job, cancel_requested=True, updated_at=now)
-            return _ended(job, JobStatus.CANCELLED, now)
+            return replace(job, **_end(JobStatus.CANCELLED, now))
         case Retried(seq, line_free):
             return _retried(job, seq=seq, line_free=line_free, now=now)
         case Claimed(worker_id, token, lease_seconds):
@@ -238,8 +241,14 @@ def after(job: Job, event: Event, now: datetime) -> Job:
             # It ends so although its cancel was asked for: what came first wins.
             if not _hold(job, token, ("completed",)):
                 return job
-            done = replace(job, result=result, error=None, progress=replace(job.progress, fraction=1.0))
-            return _ended(_with_attempt(done, "completed", None, now), JobStatus.COMPLETED, now)
+            return replace(
+                job,
+                result=result,
+                error=None,
+                progress=replace(job.progress, fraction=1.0),
+                history=_history(job, "completed", now),
+                **_end(JobStatus.COMPLETED, now),
+            )
         case Failed(token, error, retry_after_seconds):
             if not _hold(job, token, ("failed", "cancelled")):
                 return job
@@ -251,8 +260,8 @@ def after(job: Job, event: Event, now: datetime) -> Job:
                 return job
             if job.cancel_requested:
                 return _cancelled(job, now)
-            unharmed = replace(_with_attempt(job, "released", None, now), attempt=job.attempt - 1)
-            return _ready(_without_worker(unharmed), since=now, now=now)
+            changes = _without_worker() | _as_head(job, since=now, now=now)
+            return replace(job, attempt=job.attempt - 1, history=_history(job, "released", now), **changes)
         case CancelAcknowledged(token):
             return _cancelled(job, now) if _hold(job, token, ("cancelled",)) else job
         case Lost(retry_after_seconds, next_token):
@@ -280,9 +289,10 @@ def _retried(job: Job, *, seq: int, line_free: bool, now: datetime) -> Job:
     if job.status is JobStatus.COMPLETED:
         raise AlreadyFinished(f"job {job.job_id} is completed; create a new job to do the work again")
     _demand(job, job.status.ended, f"is {job.status} and needs no retry; wait for it, or cancel it first")
-    fresh = replace(
-        _without_worker(job),
-        status=JobStatus.PENDING,
+    last_in_line = {"status": JobStatus.PENDING, "waits_for": WaitsFor.TURN, "updated_at": now}
+    place = _as_head(job, since=now, now=now) if line_free else last_in_line
+    return replace(
+        job,
         seq=seq,
         run_at=now,
         attempt=0,
@@ -290,11 +300,9 @@ def _retried(job: Job, *, seq: int, line_free: bool, now: datetime) -> Job:
         result=None,
         error=None,
         finished_at=None,
-        updated_at=now,
+        **_without_worker(),
+        **place,
     )
-    if line_free:
-        return _ready(replace(fresh, head=job.dataset_uuid), since=now, now=now)
-    return replace(fresh, waits_for=WaitsFor.TURN)
 
 
 def _lost(job: Job, *, retry_after_seconds: float, next_token: int, now: datetime) -> Job:
@@ -312,43 +320,59 @@ def _lost(job: Job, *, retry_after_seconds: float, next_token: int, now: datetim
 
 
 def _failed(job: Job, outcome: str, error: JobError, *, retry_after_seconds: float, now: datetime) -> Job:
-    failed = replace(_with_attempt(job, outcome, error, now), error=error)
+    history = _history(job, outcome, now, error)
     if error.permanent or job.attempt >= job.max_attempts:
-        return _ended(failed, JobStatus.FAILED, now)
+        return replace(job, error=error, history=history, **_end(JobStatus.FAILED, now))
     run_at = now + timedelta(seconds=retry_after_seconds)
     return replace(
-        _without_worker(failed),
+        job,
         status=JobStatus.PENDING,
         waits_for=WaitsFor.TIME,
         rank=rank(run_at, job.priority),
         run_at=run_at,
+        error=error,
+        history=history,
         updated_at=now,
+        **_without_worker(),
     )
 
 
 def _cancelled(job: Job, now: datetime, *, outcome: str = "cancelled") -> Job:
-    return _ended(_with_attempt(job, outcome, None, now), JobStatus.CANCELLED, now)
+    return replace(job, history=_history(job, outcome, now), **_end(JobStatus.CANCELLED, now))
 
 
-def _ready(job: Job, *, since: datetime, now: datetime) -> Job:
-    return replace(
-        job,
-        status=JobStatus.PENDING,
-        waits_for=WaitsFor.NOTHING,
-        rank=rank(since, job.priority),
-        updated_at=now,
-    )
+def _as_head(job: Job, *, since: datetime, now: datetime) -> Changes:
+    return {
+        "status": JobStatus.PENDING,
+        "head": job.dataset_uuid,
+        "waits_for": WaitsFor.NOTHING,
+        "rank": rank(since, job.priority),
+        "updated_at": now,
+    }
 
 
-def _ended(job: Job, status: JobStatus, now: datetime) -> Job:
-    return replace(job, status=status, head=None, waits_for=None, rank=None, updated_at=now, finished_at=now)
+def _end(status: JobStatus, now: datetime) -> Changes:
+    return {
+        "status": status,
+        "head": None,
+        "waits_for": None,
+        "rank": None,
+        "updated_at": now,
+        "finished_at": now,
+    }
 
 
-def _without_worker(job: Job) -> Job:
-    return replace(job, worker_id=None, lease_seconds=None, heartbeat_at=None, started_at=None, progress=Progress())
+def _without_worker() -> Changes:
+    return {
+        "worker_id": None,
+        "lease_seconds": None,
+        "heartbeat_at": None,
+        "started_at": None,
+        "progress": Progress(),
+    }
 
 
-def _with_attempt(job: Job, outcome: str, error: JobError | None, now: datetime) -> Job:
+def _history(job: Job, outcome: str, now: datetime, error: JobError | None = None) -> tuple[Attempt, ...]:
     attempt = Attempt(
         number=job.attempt,
         worker_id=job.worker_id or "",
@@ -357,7 +381,7 @@ def _with_attempt(job: Job, outcome: str, error: JobError | None, now: datetime)
         outcome=outcome,
         error=error,
     )
-    return replace(job, history=(*job.history, attempt)[-HISTORY_LENGTH:])
+    return (*job.history, attempt)[-HISTORY_LENGTH:]
 
 
 def _demand(job: Job, allowed: bool, otherwise: str) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime
 from scientistcloud.database.sqlite.connection import Database
 from scientistcloud.database.sqlite.creations import Creations, Order
 from scientistcloud.database.sqlite.rows import JOB_COLUMNS, Row, job_of
-from scientistcloud.database.sqlite.steps import EXPIRED, TYPES_NAMED, TYPES_OF_ALL, Steps
+from scientistcloud.database.sqlite.steps import HOUSE_NEEDS_KEEPING, TYPES_NAMED, TYPES_OF_ALL, Steps
 from scientistcloud.database.sqlite.waking import Waking
 from scientistcloud.datasets.lifecycle import DELETION
 from scientistcloud.errors import CallersMistake, Cancelled, NotFound
@@ -33,11 +33,10 @@ from scientistcloud.records import Job, JobError, JobStatus, Json, Line, NewJob,
 _LOOK = f"""
     SELECT EXISTS (
         SELECT 1 FROM types WHERE {{types}}
-        AND EXISTS (SELECT 1 FROM jobs WHERE waits_for = 'nothing' AND job_type = types.job_type)
-    ) OR EXISTS (SELECT 1 FROM jobs WHERE waits_for = 'time' AND head IS NOT NULL AND run_at <= :now)
-      OR EXISTS (SELECT 1 FROM jobs WHERE waits_for = 'time' AND head IS NULL AND run_at <= :now)
-      OR EXISTS (SELECT 1 FROM jobs WHERE {EXPIRED})
-      OR EXISTS (SELECT 1 FROM jobs WHERE seq IS NULL)
+        AND EXISTS (
+            SELECT 1 FROM jobs INDEXED BY jobs_ready WHERE waits_for = 'nothing' AND job_type = types.job_type
+        )
+    ) OR {HOUSE_NEEDS_KEEPING}
 """
 _LOOK_FOR_ALL = _LOOK.format(types=TYPES_OF_ALL)
 _LOOK_FOR_NAMED = _LOOK.format(types=TYPES_NAMED)
@@ -46,10 +45,12 @@ _LOOK_FOR_NAMED = _LOOK.format(types=TYPES_NAMED)
 # The index of turns is read one data set at a time, not one job at a time.
 _HEADLESS = """
     WITH RECURSIVE lines (dataset_uuid) AS (
-        SELECT min(dataset_uuid) FROM jobs WHERE waits_for = 'turn'
+        SELECT min(dataset_uuid) FROM jobs INDEXED BY jobs_turn WHERE waits_for = 'turn'
         UNION ALL
-        SELECT (SELECT min(dataset_uuid) FROM jobs WHERE waits_for = 'turn' AND dataset_uuid > lines.dataset_uuid)
-        FROM lines WHERE lines.dataset_uuid IS NOT NULL
+        SELECT (
+            SELECT min(dataset_uuid) FROM jobs INDEXED BY jobs_turn
+            WHERE waits_for = 'turn' AND dataset_uuid > lines.dataset_uuid
+        ) FROM lines WHERE lines.dataset_uuid IS NOT NULL
     )
     SELECT dataset_uuid FROM lines
     WHERE dataset_uuid IS NOT NULL AND NOT EXISTS (SELECT 1 FROM jobs WHERE head = lines.dataset_uuid)
@@ -170,8 +171,9 @@ class SqliteJobs:
                 f"SELECT {JOB_COLUMNS} FROM jobs WHERE head = :uuid AND job_type <> :deletion", values
             ).fetchone()
             last: Row | None = connection.execute(
-                f"SELECT {JOB_COLUMNS} FROM jobs WHERE dataset_uuid = :uuid AND finished_at IS NOT NULL "
-                "AND job_type <> :deletion ORDER BY finished_at DESC, n DESC LIMIT 1",
+                f"SELECT {JOB_COLUMNS} FROM jobs INDEXED BY jobs_ended "
+                "WHERE dataset_uuid = :uuid AND finished_at IS NOT NULL AND job_type <> :deletion "
+                "ORDER BY finished_at DESC, n DESC LIMIT 1",
                 values,
             ).fetchone()
         first = None if head is None else job_of(head)
@@ -199,15 +201,18 @@ class SqliteJobs:
     def changed_since(self, moment: datetime) -> Sequence[str]:
         with self._database.read() as connection:
             rows = connection.execute(
-                "SELECT DISTINCT dataset_uuid FROM jobs WHERE updated_at >= ?", (moment.timestamp(),)
+                "SELECT DISTINCT dataset_uuid FROM jobs INDEXED BY jobs_updated WHERE updated_at >= ?",
+                (moment.timestamp(),),
             ).fetchall()
         return [dataset_uuid for (dataset_uuid,) in rows]
 
     def claimable(self) -> Sequence[str]:
         with self._database.read() as connection:
             rows = connection.execute(
-                "SELECT job_id FROM jobs WHERE waits_for = 'nothing' AND job_type IN (SELECT job_type FROM types) "
-                "UNION ALL SELECT job_id FROM jobs WHERE waits_for = 'time' AND head IS NOT NULL AND run_at <= ?",
+                "SELECT job_id FROM jobs INDEXED BY jobs_ready "
+                "WHERE waits_for = 'nothing' AND job_type IN (SELECT job_type FROM types) "
+                "UNION ALL SELECT job_id FROM jobs INDEXED BY jobs_pause "
+                "WHERE waits_for = 'time' AND head IS NOT NULL AND run_at <= ?",
                 (self._clock.now().timestamp(),),
             ).fetchall()
         return [job_id for (job_id,) in rows]
@@ -216,14 +221,18 @@ class SqliteJobs:
         now = self._clock.now().timestamp()
         with self._database.snapshot() as connection:
             ended = connection.execute(
-                "SELECT status, count(*) FROM jobs WHERE finished_at IS NOT NULL GROUP BY status"
+                "SELECT status, count(*) FROM jobs INDEXED BY jobs_ended "
+                "WHERE finished_at IS NOT NULL GROUP BY status"
             ).fetchall()
-            (running,) = connection.execute("SELECT count(*) FROM jobs WHERE status = 'running'").fetchone()
+            (running,) = connection.execute(
+                "SELECT count(*) FROM jobs INDEXED BY jobs_running WHERE status = 'running'"
+            ).fetchone()
             pending = connection.execute(
-                "SELECT waits_for, job_type, count(*) FROM jobs WHERE waits_for IS NOT NULL GROUP BY 1, 2"
+                "SELECT waits_for, job_type, count(*) FROM jobs INDEXED BY jobs_ready "
+                "WHERE waits_for IS NOT NULL GROUP BY 1, 2"
             ).fetchall()
             (oldest,) = connection.execute(
-                "SELECT min(rank - ? * (priority - 1)) FROM jobs WHERE waits_for = 'nothing'",
+                "SELECT min(rank - ? * (priority - 1)) FROM jobs INDEXED BY jobs_ready WHERE waits_for = 'nothing'",
                 (PRIORITY_STEP_SECONDS,),
             ).fetchone()
         by_status = dict.fromkeys(map(str, JobStatus), 0) | dict(ended) | {str(JobStatus.RUNNING): running}
@@ -265,7 +274,7 @@ class SqliteJobs:
         with self._database.write() as connection:
             rows = connection.execute(
                 "DELETE FROM jobs WHERE n IN ("
-                "  SELECT n FROM jobs WHERE updated_at < :before AND finished_at < :before"
+                "  SELECT n FROM jobs INDEXED BY jobs_updated WHERE updated_at < :before AND finished_at < :before"
                 # The last number that the lane gave out is the data set's newest job.
                 "  AND seq < (SELECT seq FROM lanes WHERE lanes.dataset_uuid = jobs.dataset_uuid)"
                 "  ORDER BY updated_at LIMIT :limit"
@@ -324,14 +333,19 @@ class SqliteJobs:
 
     def _has_foreign(self) -> bool:
         with self._database.read() as connection:
-            return connection.execute("SELECT 1 FROM jobs WHERE seq IS NULL LIMIT 1").fetchone() is not None
+            return (
+                connection.execute("SELECT 1 FROM jobs INDEXED BY jobs_foreign WHERE seq IS NULL").fetchone()
+                is not None
+            )
 
     def _seconds_to_next_due(self) -> float | None:
         with self._database.read() as connection:
             (moment,) = connection.execute(
                 "SELECT min(coalesce(pause, delay), coalesce(delay, pause)) FROM ("
-                "  SELECT (SELECT min(run_at) FROM jobs WHERE waits_for = 'time' AND head IS NOT NULL) AS pause,"
-                "         (SELECT min(run_at) FROM jobs WHERE waits_for = 'time' AND head IS NULL) AS delay)"
+                "  SELECT (SELECT min(run_at) FROM jobs INDEXED BY jobs_pause"
+                "          WHERE waits_for = 'time' AND head IS NOT NULL) AS pause,"
+                "         (SELECT min(run_at) FROM jobs INDEXED BY jobs_delay"
+                "          WHERE waits_for = 'time' AND head IS NULL) AS delay)"
             ).fetchone()
         return None if moment is None else max(0.0, moment - self._clock.now().timestamp())
 

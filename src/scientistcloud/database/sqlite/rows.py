@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -44,6 +43,7 @@ DATASET_NAMES = (
 DATASET_COLUMNS = ", ".join(DATASET_NAMES)
 
 _NO_PROGRESS = Progress()
+_EMPTY = "[]"
 
 
 # -- from the database ---------------------------------------------------------------------------
@@ -151,6 +151,9 @@ def _perhaps(seconds: float | None) -> datetime | None:
 
 # -- to the database -----------------------------------------------------------------------------
 
+# Made once: `json.dumps` with options makes one for each call, and a busy queue feels it.
+compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
 
 def column(value: Any) -> str | int | float | None:
     """A field's value as it lies in its column: times in POSIX seconds, everything composed as JSON."""
@@ -163,29 +166,44 @@ def column(value: Any) -> str | int | float | None:
             return value
         case datetime():
             return value.timestamp()
-        case Mapping():
-            return compact(value)
+        case Progress():
+            return None if value == _NO_PROGRESS else compact(_object(value))
         case tuple() | list():
-            return compact([_plain(each) for each in value])
+            return compact([_object(each) for each in value]) if value else _EMPTY
         case _:
-            return compact(_plain(value))
+            return compact(_object(value))
 
 
 def changes(before: Any, after: Any, names: Iterable[str]) -> dict[str, str | int | float | None]:
     """The columns among `names` in which `after` differs from `before`."""
-    return {name: column(new) for name in names if (new := getattr(after, name)) != getattr(before, name)}
+    return {
+        name: column(new)
+        for name in names
+        if (new := getattr(after, name)) is not (old := getattr(before, name)) and new != old
+    }
 
 
-def compact(value: Any) -> str:
-    """JSON without blanks."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-def _plain(value: Any) -> Any:
+def _object(value: Any) -> Any:
+    """A small record as a JSON object; what is JSON already as it is."""
     match value:
-        case Attempt() | JobError() | Progress() | Wanted():
-            return {name: _plain(each) for name, each in asdict(value).items()}
-        case datetime():
-            return value.timestamp()
+        case Attempt():
+            return {
+                "number": value.number,
+                "worker_id": value.worker_id,
+                "started_at": value.started_at.timestamp(),
+                "finished_at": value.finished_at.timestamp(),
+                "outcome": value.outcome,
+                "error": _object(value.error),
+            }
+        case JobError():
+            return {"type": value.type, "message": value.message, "permanent": value.permanent}
+        case Progress():
+            return {"fraction": value.fraction, "step": value.step, "message": value.message}
+        case Wanted():
+            return {
+                "job_type": value.job_type,
+                "idempotency_key": value.idempotency_key,
+                "parameters": value.parameters,
+            }
         case _:
             return value

@@ -24,10 +24,19 @@ from scientistcloud.records import Job, JobError, JobStatus, NewJob, WaitsFor
 STEP = 100
 """How many jobs of a kind one transaction moves at most, so that a million due at once hold nobody up."""
 
-# The lease of a running job has run out. A heartbeat of another boot, or of the future, is of no worker alive.
+# A running job's lease has run out; what was promised before the machine started again is void.
 EXPIRED = """status = 'running' AND (
-    boot_id IS NOT :boot_id OR beat > :beat + 1 OR coalesce(beat + lease_seconds, 0) < :beat
+    boot_id < :boot_id OR boot_id > :boot_id OR (boot_id = :boot_id AND beat + lease_seconds < :beat)
 )"""
+# A job is lost, due, or another client's.
+HOUSE_NEEDS_KEEPING = f"""
+    EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_running WHERE {EXPIRED})
+    OR EXISTS (
+        SELECT 1 FROM jobs INDEXED BY jobs_pause WHERE waits_for = 'time' AND head IS NOT NULL AND run_at <= :now
+    ) OR EXISTS (
+        SELECT 1 FROM jobs INDEXED BY jobs_delay WHERE waits_for = 'time' AND head IS NULL AND run_at <= :now
+    ) OR EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_foreign WHERE seq IS NULL)
+"""
 TYPES_OF_ALL = f"NOT paused AND job_type <> '{CANARY}'"
 TYPES_NAMED = "NOT paused AND job_type IN (SELECT value FROM json_each(:types))"
 
@@ -79,12 +88,9 @@ class Steps:
                 "one to end, or raise MAX_PENDING_PER_DATASET"
             )
         self._connection.execute("INSERT OR IGNORE INTO types (job_type) VALUES (?)", (new.job_type,))
-        job = lifecycle.created(
-            new,
-            seq=self._next_seq(new.dataset_uuid),
-            line_free=self._line_free(new.dataset_uuid),
-            now=self._now,
-        )
+        seq = self._next_seq(new.dataset_uuid)
+        line_free = seq == 1 or self._line_free(new.dataset_uuid)
+        job = lifecycle.created(new, seq=seq, line_free=line_free, now=self._now)
         self._connection.execute(_INSERT, [column(getattr(job, name)) for name in JOB_NAMES])
         self._note(job)
         return job.job_id
@@ -134,19 +140,22 @@ class Steps:
 
     def keep_house(self) -> int:
         """Take back lost jobs, let due ones join, adopt foreign ones: at most 100 of each; how many."""
-        return self.reap() + self._join_due() + self.adopt()
+        (needed,) = self._connection.execute(
+            f"SELECT {HOUSE_NEEDS_KEEPING}",
+            {"now": self._now.timestamp(), "beat": self._beat, "boot_id": self._boot_id},
+        ).fetchone()
+        return self.reap() + self._join_due() + self.adopt() if needed else 0
 
     def reap(self, *, dead: Sequence[str] = ()) -> int:
         """Take back at most 100 jobs whose lease ran out, or whose worker is in `dead`."""
-        lost = self._jobs(
-            f"{EXPIRED} LIMIT {STEP}"
-            if not dead
-            else f"status = 'running' AND worker_id IN (SELECT value FROM json_each(:dead)) LIMIT {STEP}",
+        lost = "status = 'running' AND worker_id IN (SELECT value FROM json_each(:dead))" if dead else EXPIRED
+        jobs = self._jobs(
+            f"INDEXED BY jobs_running WHERE {lost} LIMIT {STEP}",
             boot_id=self._boot_id,
             beat=self._beat,
             dead=json.dumps(list(dead)),
         )
-        for before in lost:
+        for before in jobs:
             (token,) = self._connection.execute(
                 "SELECT token FROM lanes WHERE dataset_uuid = ?", (before.dataset_uuid,)
             ).fetchone()
@@ -161,12 +170,13 @@ class Steps:
                     "UPDATE lanes SET token = ? WHERE dataset_uuid = ?", (after.token, before.dataset_uuid)
                 )
             self._save(before, after)
-        return len(lost)
+        return len(jobs)
 
     def adopt(self) -> int:
         """Make at most 100 rows that other clients inserted into jobs of ours."""
         rows = self._connection.execute(
-            "SELECT n, job_id, dataset_uuid, job_type, status, parameters FROM jobs WHERE seq IS NULL LIMIT ?",
+            "SELECT n, job_id, dataset_uuid, job_type, status, parameters FROM jobs INDEXED BY jobs_foreign "
+            "WHERE seq IS NULL LIMIT ?",
             (STEP,),
         ).fetchall()
         for n, *five in rows:
@@ -179,13 +189,16 @@ class Steps:
     def promote(self, dataset_uuid: str) -> None:
         """Give the line a head, if it has none and a job waits for its turn."""
         if self._line_free(dataset_uuid):
-            for before in self._jobs(
-                "dataset_uuid = :dataset_uuid AND waits_for = 'turn' ORDER BY seq LIMIT 1",
-                dataset_uuid=dataset_uuid,
-            ):
-                self._save(before, lifecycle.after(before, Promoted(), self._now))
+            self._promote_next(dataset_uuid)
 
     # -- details ---------------------------------------------------------------------------------
+
+    def _promote_next(self, dataset_uuid: str) -> None:
+        for before in self._jobs(
+            "INDEXED BY jobs_turn WHERE dataset_uuid = :uuid AND waits_for = 'turn' ORDER BY seq LIMIT 1",
+            uuid=dataset_uuid,
+        ):
+            self._save(before, lifecycle.after(before, Promoted(), self._now))
 
     def _known(self, new: NewJob) -> str | None:
         row = self._connection.execute(
@@ -203,9 +216,11 @@ class Steps:
 
     def _unfinished(self, dataset_uuid: str) -> int:
         (number,) = self._connection.execute(
-            "SELECT (SELECT count(*) FROM jobs WHERE dataset_uuid = :uuid AND waits_for = 'turn')"
+            "SELECT (SELECT count(*) FROM jobs INDEXED BY jobs_turn"
+            "    WHERE dataset_uuid = :uuid AND waits_for = 'turn')"
             " + (SELECT count(*) FROM jobs WHERE head = :uuid)"
-            " + (SELECT count(*) FROM jobs WHERE dataset_uuid = :uuid AND waits_for = 'time' AND head IS NULL)",
+            " + (SELECT count(*) FROM jobs INDEXED BY jobs_delay_of"
+            "    WHERE dataset_uuid = :uuid AND waits_for = 'time' AND head IS NULL)",
             {"uuid": dataset_uuid},
         ).fetchone()
         return int(number)
@@ -229,17 +244,18 @@ class Steps:
         found: list[Row] = []
         for (job_type,) in types:
             found += self._connection.execute(
-                f"SELECT {JOB_COLUMNS} FROM jobs WHERE waits_for = 'nothing' AND job_type = ? "
-                "ORDER BY rank LIMIT ?",
+                f"SELECT {JOB_COLUMNS} FROM jobs INDEXED BY jobs_ready "
+                "WHERE waits_for = 'nothing' AND job_type = ? ORDER BY rank LIMIT ?",
                 (job_type, limit),
             ).fetchall()
         return sorted(found, key=itemgetter(_RANK))[:limit]
 
     def _join_due(self) -> int:
         moved = 0
-        for kind in ("IS NOT NULL", "IS NULL"):
+        for kind, index in (("IS NOT NULL", "jobs_pause"), ("IS NULL", "jobs_delay")):
             due = self._jobs(
-                f"waits_for = 'time' AND head {kind} AND run_at <= :now ORDER BY run_at LIMIT {STEP}",
+                f"INDEXED BY {index} WHERE waits_for = 'time' AND head {kind} AND run_at <= :now "
+                f"ORDER BY run_at LIMIT {STEP}",
                 now=self._now.timestamp(),
             )
             for before in due:
@@ -271,12 +287,12 @@ class Steps:
         return replace(ended, error=error)
 
     def _job(self, job_id: str) -> Job:
-        for job in self._jobs("job_id = :job_id AND seq IS NOT NULL", job_id=job_id):
+        for job in self._jobs("WHERE job_id = :job_id AND seq IS NOT NULL", job_id=job_id):
             return job
         raise NotFound(f"there is no job {job_id}; `scientistcloud jobs list` shows them")
 
-    def _jobs(self, condition: str, **values: object) -> list[Job]:
-        rows = self._connection.execute(f"SELECT {JOB_COLUMNS} FROM jobs WHERE {condition}", values).fetchall()
+    def _jobs(self, which: str, **values: object) -> list[Job]:
+        rows = self._connection.execute(f"SELECT {JOB_COLUMNS} FROM jobs {which}", values).fetchall()
         return [job_of(row) for row in rows]
 
     def _save(self, before: Job, after: Job, **more: object) -> None:
@@ -286,7 +302,7 @@ class Steps:
         )
         self._note(after)
         if before.head is not None and after.head is None:
-            self.promote(before.dataset_uuid)
+            self._promote_next(before.dataset_uuid)
 
     def _note(self, job: Job) -> None:
         # Pauses too: a sleeper has to learn of an earlier due time.
