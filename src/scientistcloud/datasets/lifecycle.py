@@ -96,7 +96,7 @@ def after(dataset: D, event: Event) -> D:
                 wanted=wanted,
             )
         case Reopened():
-            if dataset.closed_at is None:
+            if dataset.closed_at is None and dataset.status is not DatasetStatus.UPLOAD_ERROR:
                 return dataset
             if dataset.status in (DatasetStatus.CONVERTING, DatasetStatus.UNZIPPING, DatasetStatus.UPLOADING):
                 raise InvalidTransition(

@@ -1,0 +1,155 @@
+"""The body of a request into an upload: received while the block before is being written and synced beside both.
+
+Bytes are gathered to blocks of 4 MiB; a block is written in a thread while the next one arrives. A checkpoint (an
+fsync, then the offset on record) runs beside reception after 64 MiB or 5 s, and before the answer; where the disk
+cannot keep up, reception waits once 256 MiB are not durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Executor
+from enum import Enum, auto
+
+from starlette.types import Receive
+
+from scientistcloud.errors import NoSpace
+from scientistcloud.settings import MIB
+from scientistcloud.uploads.session import Writing
+
+BLOCK_BYTES = 4 * MIB
+CHECKPOINT_BYTES, CHECKPOINT_SECONDS = 64 * MIB, 5.0
+UNSYNCED_BYTES = 256 * MIB
+SLOW_SECONDS, SLOW_BYTES = 60.0, 16 * 1024
+"""A sender is let go when it sent less than this in so long."""
+
+_CHUNKS = 1024  # a list of them is one system call; a sender of single bytes must not fill memory with objects
+
+
+class End(Enum):
+    """How the body of a request ended."""
+
+    WHOLE = auto()
+    CUT = auto()
+    """The sender is gone."""
+    SLOW = auto()
+    TOO_LONG = auto()
+    """More than the declared length: what came since the last checkpoint is not kept."""
+
+
+class Reception:
+    """One body into one `Writing`, which stays the caller's to close, after `run` has ended."""
+
+    def __init__(self, writing: Writing, receive: Receive, threads: Executor) -> None:
+        self._writing = writing
+        self._receive = receive
+        self._threads = threads
+        self._loop = asyncio.get_running_loop()
+        self._gathered: list[bytes] = []
+        self._gathered_bytes = 0
+        self._unsynced_bytes = 0
+        self._last_checkpoint = self._loop.time()
+        self._block: asyncio.Future[None] | None = None
+        self._checkpoint: asyncio.Future[object] | None = None
+
+    async def run(self) -> End:
+        """Receive the whole body. What was received is durable when this returns, save for `End.TOO_LONG`.
+
+        Raises `Stale` when a newer request took the upload, `NotFound` when it ended, `NoSpace`, `Unavailable`.
+        """
+        try:
+            end = await self._receive_all()
+            if end is not End.TOO_LONG:
+                await self._hand_over()
+                await self._settled()
+                await self._in_thread(self._writing.checkpoint)
+            return end
+        except NoSpace:
+            await self._finished()
+            await self._in_thread(self._writing.checkpoint)  # what did fit
+            raise
+        except asyncio.CancelledError:  # the portal stops
+            await self._finished()
+            await self._in_thread(self._writing.checkpoint)
+            raise
+        finally:
+            await self._finished()
+
+    async def _receive_all(self) -> End:
+        room = self._writing.upload.length_bytes - self._writing.upload.offset_bytes
+        came_bytes, slow_at = 0, self._loop.time() + SLOW_SECONDS
+        while True:
+            try:
+                async with asyncio.timeout(CHECKPOINT_SECONDS):
+                    message = await self._receive()
+            except TimeoutError:
+                if self._loop.time() > slow_at:
+                    return End.SLOW
+                await self._hand_over()
+                await self._in_thread(self._writing.require_mine)
+                continue
+            if message["type"] == "http.disconnect":
+                return End.CUT
+            chunk = message.get("body", b"")
+            room -= len(chunk)
+            if room < 0:
+                return End.TOO_LONG
+            if chunk:
+                self._gathered.append(chunk)
+                self._gathered_bytes += len(chunk)
+                if self._gathered_bytes >= BLOCK_BYTES or len(self._gathered) >= _CHUNKS:
+                    await self._hand_over()
+            if not message.get("more_body", False):
+                return End.WHOLE
+            came_bytes += len(chunk)
+            now = self._loop.time()
+            if came_bytes >= SLOW_BYTES:
+                came_bytes, slow_at = 0, now + SLOW_SECONDS
+            elif now > slow_at:
+                return End.SLOW
+            if now - self._last_checkpoint > CHECKPOINT_SECONDS:
+                await self._hand_over()
+
+    async def _hand_over(self) -> None:
+        """Give what was gathered to the writing thread, once the block before is written; perhaps a checkpoint."""
+        if self._block is not None:
+            await self._block
+            self._block = None
+            await self._checkpoint_if_due()
+        if self._gathered:
+            self._unsynced_bytes += self._gathered_bytes
+            self._block = self._loop.run_in_executor(self._threads, self._writing.write, self._gathered)
+            self._gathered, self._gathered_bytes = [], 0
+
+    async def _checkpoint_if_due(self) -> None:
+        if self._checkpoint is not None and (self._checkpoint.done() or self._unsynced_bytes > UNSYNCED_BYTES):
+            await self._checkpoint
+            self._checkpoint = None
+        due = (
+            self._unsynced_bytes >= CHECKPOINT_BYTES
+            or self._loop.time() - self._last_checkpoint > CHECKPOINT_SECONDS
+        )
+        if due and self._checkpoint is None:
+            self._last_checkpoint = self._loop.time()
+            self._unsynced_bytes = 0
+            self._checkpoint = self._loop.run_in_executor(self._threads, self._writing.checkpoint)
+
+    async def _settled(self) -> None:
+        """Wait for both threads; raises what they raised."""
+        for future in (self._block, self._checkpoint):
+            if future is not None:
+                await future
+        self._block = self._checkpoint = None
+
+    async def _finished(self) -> None:
+        """Wait for both threads, whatever became of them: no file is closed under them."""
+        waiting = [future for future in (self._block, self._checkpoint) if future is not None]
+        if waiting:
+            await asyncio.wait(waiting)
+            for future in waiting:
+                future.exception()  # it was, or will be, raised where it matters
+        self._block = self._checkpoint = None
+
+    async def _in_thread(self, call: object) -> None:
+        assert callable(call)
+        await self._loop.run_in_executor(self._threads, call)

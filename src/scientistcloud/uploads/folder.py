@@ -1,0 +1,282 @@
+"""All uploads of a data folder: opened where there is room for them, found, ended, kept in mind for a while."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+from scientistcloud.errors import NoSpace, NotFound, TooLarge
+from scientistcloud.layout import DataFolder
+from scientistcloud.ports import Clock
+from scientistcloud.settings import Settings
+from scientistcloud.uploads.session import (
+    DATA,
+    INFO,
+    WRITER,
+    Digests,
+    Upload,
+    WriterFile,
+    Writing,
+    locked,
+    out_of_space,
+    read_upload,
+    remove_quietly,
+    sync_folder,
+    write_upload,
+)
+
+# A client whose last answer was lost asks again, and must not send everything a second time.
+REMEMBERED = timedelta(days=1)
+_ABANDONED = timedelta(hours=1)
+_ID = re.compile(r"[0-9a-f]{32}")
+_NEW, _ENDED, _LOCK = ".new-", ".ended", ".lock"
+_RESERVED_SHARE = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much may come in."""
+
+    max_upload_bytes: int | None = None
+    #: Of one person's data sets and uploads together.
+    quota_bytes: int | None = None
+    #: Kept free; None: 5 % of the disk.
+    disk_reserve_bytes: int | None = None
+    #: An upload lives so long after its last byte.
+    expiry: timedelta = timedelta(days=7)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        return cls(
+            max_upload_bytes=settings.max_upload_bytes,
+            quota_bytes=settings.quota_bytes,
+            disk_reserve_bytes=settings.disk_reserve_bytes,
+            expiry=timedelta(days=settings.upload_expiry_days),
+        )
+
+
+class UploadsFolder:
+    """The folder ``uploads/`` of a data folder. Safe between threads and processes."""
+
+    def __init__(self, folder: DataFolder, *, clock: Clock, limits: Limits) -> None:
+        self.limits = limits
+        self.digests = Digests()
+        self._folder = folder
+        self._root = folder.uploads
+        self._clock = clock
+        # Who sends how much never changes, so what was read once of an upload is not read again.
+        self._facts: dict[str, tuple[str, int]] = {}
+
+    # -- opening ---------------------------------------------------------------------------------
+
+    def create(
+        self,
+        *,
+        dataset_uuid: str,
+        user: str,
+        path: str,
+        length_bytes: int,
+        metadata: str,
+        closes: bool,
+        stored_bytes: Callable[[], int] = lambda: 0,
+    ) -> Upload:
+        """Open an upload, durably, and reserve the room for it: all of it or nothing.
+
+        `stored_bytes`: what the person's data sets take already, asked for under a quota only. Raises `TooLarge`
+        beyond a limit or the quota, `NoSpace` where the disk's reserve would be touched.
+        """
+        most = self.limits.max_upload_bytes
+        if most is not None and length_bytes > most:
+            raise TooLarge(f"{path!r} has {length_bytes} bytes, more than the {most} that are taken in one upload")
+        upload_id = uuid.uuid4().hex
+        new = self._root / f"{_NEW}{upload_id}"
+        try:
+            with out_of_space(f"the upload of {path!r}"):
+                new.mkdir(parents=True)
+                handle = os.open(new / DATA, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+                inode = os.fstat(handle).st_ino
+                os.close(handle)
+                (new / WRITER).write_text(f"{0:<20}")
+            now = self._clock.now()
+            upload = Upload(
+                upload_id=upload_id,
+                dataset_uuid=dataset_uuid,
+                user=user,
+                path=path,
+                length_bytes=length_bytes,
+                metadata=metadata,
+                closes=closes,
+                created_at=now,
+                expires_at=now + self.limits.expiry,
+                sha256=hashlib.sha256().hexdigest() if length_bytes == 0 else None,
+                inode=inode,
+            )
+            write_upload(new, upload)
+            sync_folder(new)
+            with self._alone():
+                self._require_room(upload, stored_bytes)
+                new.rename(self._place(upload_id))
+        except BaseException:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+        sync_folder(self._root)
+        return upload
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One opening at a time, so that two do not take the same room."""
+        handle = os.open(self._root / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        try:
+            with locked(handle, "the folder of uploads"):
+                yield
+        finally:
+            os.close(handle)
+
+    def _require_room(self, upload: Upload, stored_bytes: Callable[[], int]) -> None:
+        open_uploads = self._all_facts()
+        disk = shutil.disk_usage(self._root)
+        reserve = self.limits.disk_reserve_bytes
+        room = disk.free - (int(disk.total * _RESERVED_SHARE) if reserve is None else reserve)
+        promised = sum(length for _, length in open_uploads.values())
+        # Most of what is promised may have arrived already, and so be no longer free: looked at only if it matters.
+        if promised + upload.length_bytes > room:
+            promised = sum(self._missing_bytes(each, length) for each, (_, length) in open_uploads.items())
+        if promised + upload.length_bytes > room:
+            raise NoSpace(
+                f"{upload.path!r} needs {upload.length_bytes} bytes, and {max(0, room - promised)} are left on the "
+                "server's disk; ask its operator for space, or delete data sets"
+            )
+        quota = self.limits.quota_bytes
+        if quota is None:
+            return
+        taken = stored_bytes() + sum(length for user, length in open_uploads.values() if user == upload.user)
+        if taken + upload.length_bytes > quota:
+            raise TooLarge(
+                f"{upload.path!r} needs {upload.length_bytes} bytes, and {max(0, quota - taken)} are left of your "
+                f"{quota}; delete data sets or cancel uploads"
+            )
+
+    def _all_facts(self) -> dict[str, tuple[str, int]]:
+        """Of each upload that still waits for bytes, or to be put in its place: who sends it, and its length."""
+        facts = {}
+        for upload_id in self._ids():
+            if upload_id not in self._facts:
+                upload = read_upload(self._place(upload_id) / INFO)
+                if upload is None:
+                    continue
+                self._facts[upload_id] = (upload.user, upload.length_bytes)
+            if (self._place(upload_id) / DATA).exists():
+                facts[upload_id] = self._facts[upload_id]
+        self._facts = {upload_id: self._facts[upload_id] for upload_id in facts}
+        return facts
+
+    def _missing_bytes(self, upload_id: str, length_bytes: int) -> int:
+        try:
+            return max(0, length_bytes - (self._place(upload_id) / DATA).stat().st_size)
+        except FileNotFoundError:
+            return 0
+
+    # -- finding ---------------------------------------------------------------------------------
+
+    def get(self, upload_id: str) -> Upload | None:
+        """The upload, one that ended lately too; None where there is none."""
+        if not _ID.fullmatch(upload_id):
+            return None
+        return read_upload(self._place(upload_id) / INFO) or read_upload(self._ended(upload_id))
+
+    def unfinished(self) -> Iterator[Upload]:
+        """Each upload that has a folder."""
+        for upload_id in self._ids():
+            upload = read_upload(self._place(upload_id) / INFO)
+            if upload is not None:
+                yield upload
+
+    def _ids(self) -> list[str]:
+        try:
+            return [entry.name for entry in os.scandir(self._root) if _ID.fullmatch(entry.name)]
+        except FileNotFoundError:
+            return []
+
+    # -- changing --------------------------------------------------------------------------------
+
+    def write(self, upload_id: str) -> Writing:
+        """Become the newest writer of the upload; the older one ends. Raises `NotFound`, `Unavailable`."""
+        return Writing(self._known(upload_id), clock=self._clock, expiry=self.limits.expiry, digests=self.digests)
+
+    @contextmanager
+    def held(self, upload_id: str, *, seconds: float | None = None) -> Iterator[tuple[Upload, Path]]:
+        """The upload and where its bytes lie, while nobody else changes it. Raises `NotFound`, `Unavailable`."""
+        folder = self._known(upload_id)
+        writer = WriterFile(folder)
+        try:
+            with writer.held() if seconds is None else writer.held(seconds=seconds):
+                upload = read_upload(folder / INFO)
+                if upload is None:
+                    raise writer.missing()
+                yield upload, folder / DATA
+        finally:
+            writer.close()
+
+    def note(self, upload: Upload, *, sha256: str) -> None:
+        """Keep the digest that was computed behind the upload. To be called while it is held."""
+        write_upload(self._place(upload.upload_id), replace(upload, sha256=sha256), name=f"{INFO}.digest").rename(
+            self._place(upload.upload_id) / INFO
+        )
+
+    def end(self, upload: Upload, *, remember: bool) -> None:
+        """Remove the upload's folder; with `remember`, `get` knows it for another day. While it is held."""
+        folder = self._place(upload.upload_id)
+        self.digests.forget(upload.upload_id)
+        if remember:
+            self._ended(upload.upload_id).parent.mkdir(exist_ok=True)
+            (folder / INFO).rename(self._ended(upload.upload_id))
+        else:
+            (folder / INFO).unlink()
+        # Without its info.json the folder is no upload any more; who waits for the lock must learn it too.
+        writer = WriterFile(folder)
+        try:
+            writer.mark_gone()
+        finally:
+            writer.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def expired(self) -> Iterator[Upload]:
+        """Uploads to which nothing was added for too long; whoever removes one has to look again, held."""
+        now = self._clock.now()
+        return (upload for upload in self.unfinished() if upload.expires_at < now)
+
+    def sweep(self) -> None:
+        """Remove what openings and endings that were cut short left, and forget what ended a day ago."""
+        now = self._clock.now()
+        with suppress(FileNotFoundError):
+            for entry in list(os.scandir(self._root)):
+                with suppress(FileNotFoundError):
+                    is_left = entry.name.startswith(_NEW) or (
+                        _ID.fullmatch(entry.name) and not Path(entry.path, INFO).exists()
+                    )
+                    if is_left and now.timestamp() - entry.stat().st_mtime > _ABANDONED.total_seconds():
+                        shutil.rmtree(entry.path, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            for entry in list(os.scandir(self._root / _ENDED)):
+                with suppress(FileNotFoundError):
+                    if now.timestamp() - entry.stat().st_mtime > REMEMBERED.total_seconds():
+                        remove_quietly(Path(entry.path))
+
+    def _known(self, upload_id: str) -> Path:
+        if not _ID.fullmatch(upload_id):
+            raise NotFound(f"there is no upload {upload_id[:60]!r}; begin a new one")
+        return self._place(upload_id)
+
+    def _place(self, upload_id: str) -> Path:
+        return self._folder.upload(upload_id)
+
+    def _ended(self, upload_id: str) -> Path:
+        return self._root / _ENDED / f"{upload_id}.json"

@@ -1,0 +1,369 @@
+"""From complete uploads to source files of a data set, and from there to its conversion job.
+
+Complete upload → renamed into ``datasets/UUID/source/`` → record of the file → data set closed, its status
+`conversion queued` and the job that it waits for (`wanted`) on record → job created → the upload's folder removed.
+Each step can be repeated, and the folder goes last: what a crash interrupts is finished by `recover` at the next
+start, by `tend` later, or by the next request for the upload.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path, PurePosixPath
+
+from scientistcloud.datasets import catalogue
+from scientistcloud.datasets.settling import settle
+from scientistcloud.errors import (
+    InvalidParameters,
+    InvalidTransition,
+    NotFound,
+    ScientistCloudError,
+)
+from scientistcloud.jobs.queue import JobQueueManager
+from scientistcloud.layout import DataFolder, source_path
+from scientistcloud.ports import Store
+from scientistcloud.records import Dataset, DatasetFile, DatasetStatus
+from scientistcloud.uploads.folder import Limits, UploadsFolder
+from scientistcloud.uploads.session import Upload, sync_folder
+
+_LOG = logging.getLogger(__name__)
+
+BLOCK_BYTES = 4 * 2**20
+# An opening that takes longer than this to write its data set's record has died.
+_ORPHANED = timedelta(hours=1)
+_PATH_BYTES = 4096  # of Linux
+
+
+class UploadProcessor:
+    """Intake on one store and data folder. Threads and processes may share both.
+
+    Parameters
+    ----------
+    data_dir
+        The data folder; uploads and data sets lie in it, on one file system.
+    limits
+        None: no limits but the disk's reserve of 5 %.
+    max_pending_per_dataset
+        As in `JobQueueManager`.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        data_dir: Path,
+        limits: Limits | None = None,
+        max_pending_per_dataset: int | None = None,
+    ) -> None:
+        self.store = store
+        self.folder = DataFolder(Path(data_dir).absolute())
+        self.uploads = UploadsFolder(self.folder, clock=store.clock, limits=limits or Limits())
+        self._queue = JobQueueManager(store, max_pending_per_dataset=max_pending_per_dataset)
+        self._digesting: set[str] = set()
+
+    # -- uploads ---------------------------------------------------------------------------------
+
+    def open_upload(
+        self,
+        *,
+        user: str,
+        path: str,
+        length_bytes: int,
+        dataset: Dataset | None = None,
+        name: str | None = None,
+        sensor: str = catalogue.AUTO,
+        metadata: str = "",
+    ) -> Upload:
+        """Open an upload of the file `path` into the open data set `dataset`, or into one of its own.
+
+        Folder, room and the record of the data set are durable when this returns; where it raises, none is left.
+        Raises `InvalidParameters`, `InvalidTransition`, `TooLarge`, `NoSpace`, `Unavailable`.
+        """
+        place = source_path(path)
+        uuid = catalogue.new_uuid() if dataset is None else dataset.uuid
+        self._require_place(uuid, place)
+        if dataset is not None:
+            catalogue.require_open(dataset)
+            if dataset.status is DatasetStatus.UPLOAD_ERROR:
+                catalogue.reopen(self.store, uuid)
+        upload = self.uploads.create(
+            dataset_uuid=uuid,
+            user=user,
+            path=path,
+            length_bytes=length_bytes,
+            metadata=metadata,
+            closes=dataset is None,
+            stored_bytes=lambda: self.store.datasets.stored_bytes(user=user),
+        )
+        try:
+            if dataset is None:
+                catalogue.open_dataset(
+                    self.store, user=user, name=name or place.name, sensor=sensor, dataset_uuid=uuid
+                )
+        except BaseException:
+            with self.uploads.held(upload.upload_id) as (held, _):
+                self.uploads.end(held, remember=False)
+            raise
+        return upload
+
+    def complete(self, upload_id: str) -> Upload:
+        """Make the complete upload a source file of its data set, and what follows from that; see above.
+
+        Can be repeated, also at the same time. Raises `NotFound`; `InvalidTransition` where bytes are missing,
+        where the data set was closed meanwhile (open it again, then repeat), or where another file is in the way
+        (then the upload is given up).
+        """
+        try:
+            with self.uploads.held(upload_id) as (upload, data):
+                if not upload.complete:
+                    raise InvalidTransition(
+                        f"upload {upload_id} has {upload.offset_bytes} of {upload.length_bytes} bytes; "
+                        "send the rest"
+                    )
+                self._finish(upload, data)
+                return upload
+        except NotFound:
+            ended = self.uploads.get(upload_id)  # another request was faster
+            if ended is None:
+                raise
+            return ended
+
+    def cancel(self, upload_id: str, *, reason: str = "the upload was cancelled") -> None:
+        """Remove the upload and what it brought; a data set of its own goes along. Raises `NotFound`."""
+        with self.uploads.held(upload_id) as (upload, data):
+            if data.exists():  # else it is a file of its data set already
+                self._give_up(upload, reason, noted=upload.closes)
+
+    def ingest(
+        self, paths: Sequence[Path], *, user: str, name: str, sensor: str = catalogue.AUTO, convert: bool = True
+    ) -> Dataset:
+        """Copy files of this machine into a data set, by the same steps as an upload, and close it."""
+        dataset = catalogue.open_dataset(self.store, user=user, name=name, sensor=sensor)
+        for path in paths:
+            upload = self.open_upload(user=user, path=path.name, length_bytes=path.stat().st_size, dataset=dataset)
+            writing = self.uploads.write(upload.upload_id)
+            try:
+                with path.open("rb") as file:
+                    while block := file.read(BLOCK_BYTES):
+                        writing.write([block])
+                writing.checkpoint()
+            finally:
+                writing.close()
+            self.complete(upload.upload_id)
+        return self.close(dataset.uuid, convert=convert)
+
+    # -- data sets -------------------------------------------------------------------------------
+
+    def close(self, dataset_uuid: str, *, convert: bool = True, sensor: str | None = None) -> Dataset:
+        """All files have arrived: close the data set and queue its conversion, once, however often repeated.
+
+        Raises `NotFound`; `InvalidTransition` where it has no file, or uploads are still on their way.
+        """
+        if self._known(dataset_uuid).closed_at is None:
+            self._require_files(dataset_uuid)
+        dataset = catalogue.close(self.store, dataset_uuid, convert=convert, sensor=sensor)
+        self._create_conversion_job(dataset)
+        return dataset
+
+    def reopen(self, dataset_uuid: str) -> Dataset:
+        """Open the data set for more files. Raises `NotFound`, `InvalidTransition`."""
+        return catalogue.reopen(self.store, dataset_uuid)
+
+    def convert_again(self, dataset_uuid: str, *, request: str, sensor: str | None = None) -> str:
+        """Queue another conversion of the closed data set; the `job_id`, the same for the same `request`.
+
+        Raises `NotFound`, `InvalidTransition`, `InvalidParameters`, `QueueFull`.
+        """
+        dataset = catalogue.want_conversion(self.store, dataset_uuid, request=request, sensor=sensor)
+        job_id = self._create_conversion_job(dataset)
+        assert job_id is not None
+        settle(self.store, dataset_uuid)  # a repeated request may find its job done
+        return job_id
+
+    def _create_conversion_job(self, dataset: Dataset) -> str | None:
+        """Queue what the data set's status promises, by its uuid alone; None where it promises nothing."""
+        if dataset.wanted is None:
+            return None
+        return self._queue.create_job(
+            dataset_uuid=dataset.uuid,
+            job_type=dataset.wanted.job_type,
+            parameters=dataset.wanted.parameters,  # input_path, output_path, sensor_type
+            idempotency_key=dataset.wanted.idempotency_key,
+        )
+
+    # -- what happens by itself ------------------------------------------------------------------
+
+    def recover(self) -> int:
+        """Finish what a crash interrupted: every complete upload, then the digests. How many were finished.
+
+        One that cannot be finished now does not keep the others waiting; it is tried again by the next call.
+        """
+        finished = 0
+        complete = [upload.upload_id for upload in self.uploads.unfinished() if upload.complete]
+        for upload_id in complete:
+            try:
+                self.complete(upload_id)
+                finished += 1
+            except ScientistCloudError as failed:
+                _LOG.warning("upload %s is complete and could not be taken in: %s", upload_id, failed)
+        for upload_id in complete:
+            self.digest(upload_id)
+        return finished
+
+    def tend(self) -> None:
+        """`recover`, and end what has expired. To be called now and then, by any number of processes."""
+        self.recover()
+        now = self.store.clock.now()
+        for upload in list(self.uploads.unfinished()):
+            orphaned = now - upload.created_at > _ORPHANED and self._dataset(upload) is None
+            if upload.expires_at < now or orphaned:
+                self._expire(upload.upload_id)
+        self.uploads.sweep()
+
+    def digest(self, upload_id: str) -> None:
+        """Compute the SHA-256 that a restart lost, from the file in its place; then the upload's folder goes."""
+        if upload_id in self._digesting:
+            return
+        self._digesting.add(upload_id)
+        try:
+            with self.uploads.held(upload_id) as (upload, data):
+                pending = upload.complete and upload.sha256 is None and not data.exists()
+            if pending:
+                sha256 = _sha256(self._source(upload))
+                with self.uploads.held(upload_id) as (upload, _):
+                    self.uploads.note(upload, sha256=sha256)
+                self.complete(upload_id)
+        except NotFound:
+            return  # another was faster
+        except (OSError, ScientistCloudError) as failed:
+            _LOG.warning("the SHA-256 of upload %s could not be computed: %s", upload_id, failed)
+        finally:
+            self._digesting.discard(upload_id)
+
+    # -- steps -----------------------------------------------------------------------------------
+
+    def _finish(self, upload: Upload, data: Path) -> None:
+        dataset = self._dataset(upload)
+        if dataset is None:
+            self.uploads.end(upload, remember=False)
+            raise NotFound(f"data set {upload.dataset_uuid} was deleted while its upload ran; begin a new one")
+        if data.exists():
+            catalogue.require_open(dataset)
+            try:
+                self._put_in_place(upload, data)
+            except OSError as in_the_way:
+                if not isinstance(in_the_way, FileExistsError | NotADirectoryError | IsADirectoryError):
+                    raise
+                message = (
+                    f"{upload.path!r} cannot be stored: another file of the data set has that name as a folder"
+                )
+                self._give_up(upload, message, noted=upload.closes)
+                raise InvalidTransition(f"{message}; rename one of them") from in_the_way
+        if self._is_in_place(upload):
+            self.store.datasets.put_files(
+                [
+                    DatasetFile(
+                        dataset_uuid=upload.dataset_uuid,
+                        path=upload.path,
+                        size_bytes=upload.length_bytes,
+                        sha256=upload.sha256,
+                    )
+                ]
+            )
+        if upload.closes:
+            dataset = catalogue.close(self.store, upload.dataset_uuid, only_revision=0)
+            self._create_conversion_job(dataset)
+        if upload.sha256 is not None:
+            self.uploads.end(upload, remember=True)
+
+    def _put_in_place(self, upload: Upload, data: Path) -> None:
+        """Rename the bytes to their place among the source files, durably."""
+        place = self._source(upload)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        data.rename(place)
+        for folder in (place.parent, *place.parent.parents):
+            sync_folder(folder)
+            if folder == self.folder.root:
+                break
+        sync_folder(data.parent)
+
+    def _is_in_place(self, upload: Upload) -> bool:
+        """Whether the file in its place is this upload's: after a crash another may have replaced it."""
+        try:
+            return self._source(upload).stat().st_ino == upload.inode
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def _require_place(self, dataset_uuid: str, place: PurePosixPath) -> None:
+        """A file's name must not be the folder of another, nor the other way round, nor too long with ours."""
+        source = self.folder.dataset(dataset_uuid).source
+        if len(os.fsencode(source / place)) >= _PATH_BYTES:
+            raise InvalidParameters(f"the path {str(place)[:60]!r}… is too long; send it with fewer folders")
+        if (source / place).is_dir() or any(
+            (source / parent).is_file() for parent in place.parents if parent != PurePosixPath()
+        ):
+            raise InvalidParameters(
+                f"{str(place)!r} cannot be stored: another file of the data set has that name as a folder; "
+                "rename one of them"
+            )
+
+    def _require_files(self, dataset_uuid: str) -> None:
+        missing = 0
+        for upload in list(self.uploads.unfinished()):
+            if upload.dataset_uuid != dataset_uuid:
+                continue
+            if upload.complete:
+                self.complete(upload.upload_id)
+            else:
+                missing += 1
+        if missing:
+            raise InvalidTransition(
+                f"{missing} uploads of data set {dataset_uuid} are still on their way; finish or cancel them"
+            )
+        if not self.store.datasets.files(dataset_uuid, limit=1):
+            raise InvalidTransition(f"data set {dataset_uuid} has no file yet; upload one, then close it")
+
+    def _expire(self, upload_id: str) -> None:
+        try:
+            with self.uploads.held(upload_id, seconds=0) as (upload, data):
+                if upload.expires_at >= self.store.clock.now() and self._dataset(upload) is not None:
+                    return  # bytes came meanwhile
+                if not data.exists():  # `recover` did what can still be done
+                    self.uploads.end(upload, remember=True)
+                    return
+                days = self.uploads.limits.expiry / timedelta(days=1)
+                message = f"the upload of {upload.path!r} stopped and expired after {days:g} days; send it again"
+                self._give_up(upload, message, noted=True)
+        except ScientistCloudError as failed:
+            _LOG.info("upload %s expired and stays for now: %s", upload_id, failed)
+
+    def _give_up(self, upload: Upload, message: str, *, noted: bool) -> None:
+        """End the upload; with `noted` its data set says why. To be called while it is held."""
+        if noted and self._dataset(upload) is not None:
+            catalogue.fail_upload(self.store, upload.dataset_uuid, message)
+        self.uploads.end(upload, remember=False)
+
+    def _source(self, upload: Upload) -> Path:
+        return self.folder.dataset(upload.dataset_uuid).source / source_path(upload.path)
+
+    def _known(self, dataset_uuid: str) -> Dataset:
+        dataset = self.store.datasets.get(dataset_uuid)
+        if dataset is None or dataset.deleted_at is not None:
+            raise NotFound(f"there is no data set {dataset_uuid}; your list shows those that there are")
+        return dataset
+
+    def _dataset(self, upload: Upload) -> Dataset | None:
+        dataset = self.store.datasets.get(upload.dataset_uuid)
+        return dataset if dataset is not None and dataset.deleted_at is None else None
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,302 @@
+"""One upload: a folder with `info.json`, `data` and `writer`, which is its only record.
+
+The durable offset is what `info.json` says; it is written after an fsync of the bytes below it. What lies beyond
+it in `data` is cut off before the next byte is written, so neither a crash nor a rival leaves a byte that was not
+promised. `writer` holds a number that grows with each new writer and is locked for as long as one block takes:
+an older writer, also in another process, finds a greater number before its next block and stops. No lock is held
+between blocks, and none outlives its process.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scientistcloud.errors import NoSpace, NotFound, Stale, Unavailable
+from scientistcloud.ports import Clock
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+INFO, DATA, WRITER = "info.json", "data", "writer"
+LOCK_SECONDS = 10.0
+"""A block takes milliseconds: who waits longer for the lock waits for a process that is stopped."""
+
+_GONE = -1
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """What `info.json` says."""
+
+    upload_id: str
+    dataset_uuid: str
+    #: The e-mail of who sends it.
+    user: str
+    #: Where the file goes, relative to the data set's `source/`.
+    path: str
+    length_bytes: int
+    #: So many bytes are durable.
+    offset_bytes: int = 0
+    #: `Upload-Metadata` as it came.
+    metadata: str = ""
+    #: The data set was opened by this upload alone, whose completion closes it.
+    closes: bool
+    created_at: datetime
+    #: Slides with each checkpoint.
+    expires_at: datetime
+    #: Hex, once complete; None where it has to be computed from the file.
+    sha256: str | None = None
+    #: Of `data`: tells after a crash whether the file in its place is ours.
+    inode: int
+
+    @property
+    def complete(self) -> bool:
+        return self.offset_bytes == self.length_bytes
+
+
+def read_upload(path: Path) -> Upload | None:
+    """What the `info.json` at `path` says; None where there is none."""
+    try:
+        values: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    for name in ("created_at", "expires_at"):
+        values[name] = datetime.fromisoformat(values[name])
+    return Upload(**values)
+
+
+def write_upload(folder: Path, upload: Upload, *, name: str = INFO) -> Path:
+    """Write `upload` durably to the file `name` of `folder`; its entry there is made durable by `sync_folder`."""
+    values = asdict(upload)
+    for key in ("created_at", "expires_at"):
+        values[key] = values[key].isoformat()
+    path = folder / name
+    with out_of_space("what is known of the upload"), path.open("w") as file:
+        json.dump(values, file)
+        file.flush()
+        os.fsync(file.fileno())
+    return path
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in the folder `path` durable."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def out_of_space(what: str) -> Iterator[None]:
+    """Turn a full disk into `NoSpace`."""
+    try:
+        yield
+    except OSError as full:
+        if full.errno not in _NO_SPACE:
+            raise
+        raise NoSpace(f"the disk is full, {what} could not be written; free some space, then go on") from full
+
+
+@contextmanager
+def locked(handle: int, what: str, *, seconds: float = LOCK_SECONDS) -> Iterator[None]:
+    """Hold the lock of the open file `handle`, waiting for it at most `seconds`. Raises `Unavailable`."""
+    deadline = time.monotonic() + seconds
+    pause = 0.001
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise Unavailable(f"{what} is held by a process that does not go on; try again later") from None
+            time.sleep(pause)
+            pause = min(2 * pause, 0.05)
+    try:
+        yield
+    finally:
+        fcntl.flock(handle, fcntl.LOCK_UN)
+
+
+class WriterFile:
+    """The file `writer` of an upload: its lock, and the number of the newest writer."""
+
+    def __init__(self, folder: Path) -> None:
+        self._name = folder.name
+        try:
+            self._handle = os.open(folder / WRITER, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise self.missing() from None
+
+    def missing(self) -> NotFound:
+        return NotFound(f"there is no upload {self._name}; it may have ended or expired, begin a new one")
+
+    @contextmanager
+    def held(self, *, seconds: float = LOCK_SECONDS) -> Iterator[None]:
+        """Nobody else changes the upload meanwhile. Raises `NotFound` where it is gone, `Unavailable`."""
+        with locked(self._handle, f"upload {self._name}", seconds=seconds):
+            if self.number() == _GONE:
+                raise self.missing()
+            yield
+
+    def number(self) -> int:
+        return int(os.pread(self._handle, 20, 0))
+
+    def set(self, number: int) -> None:
+        os.pwrite(self._handle, f"{number:<20}".encode(), 0)
+
+    def mark_gone(self) -> None:
+        """Whoever still has the file open finds that the upload ended. To be called while it is held."""
+        self.set(_GONE)
+
+    def close(self) -> None:
+        os.close(self._handle)
+
+
+class Digests:
+    """SHA-256 of what each upload's durable bytes are, between its requests; lost with the process.
+
+    Where one is lost, nobody waits for it: the processor reads the file again when all else is done.
+    """
+
+    def __init__(self, *, most: int = 4096) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._kept: dict[str, tuple[int, _Hash]] = {}
+
+    def keep(self, upload_id: str, offset_bytes: int, digest: _Hash) -> None:
+        with self._lock:
+            self._kept.pop(upload_id, None)
+            self._kept[upload_id] = (offset_bytes, digest)
+            if len(self._kept) > self._most:
+                del self._kept[next(iter(self._kept))]
+
+    def resume(self, upload: Upload) -> _Hash | None:
+        """The digest of the upload's durable bytes, to go on with; None where it is not known."""
+        if upload.offset_bytes == 0:
+            return hashlib.sha256()
+        with self._lock:
+            offset_bytes, digest = self._kept.get(upload.upload_id, (-1, None))
+        return digest.copy() if digest is not None and offset_bytes == upload.offset_bytes else None
+
+    def forget(self, upload_id: str) -> None:
+        with self._lock:
+            self._kept.pop(upload_id, None)
+
+
+class Writing:
+    """The right to write an upload, until a newer writer takes it.
+
+    `write` may run in one thread while `checkpoint` runs in another; neither twice at a time. Both raise `Stale`
+    once a newer writer came, `NotFound` once the upload is gone, `NoSpace`, `Unavailable`.
+    """
+
+    def __init__(self, folder: Path, *, clock: Clock, expiry: timedelta, digests: Digests) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._expiry = expiry
+        self._digests = digests
+        self._one_thread = threading.Lock()  # flock does not exclude threads that share an open file
+        self._writer = WriterFile(folder)
+        try:
+            with self._writer.held():
+                self._number = self._writer.number() + 1
+                self._writer.set(self._number)
+                upload = read_upload(folder / INFO)
+                if upload is None:
+                    raise self._writer.missing()
+                self.upload = upload
+                try:
+                    self._data = os.open(folder / DATA, os.O_WRONLY | os.O_CLOEXEC)
+                except FileNotFoundError:
+                    raise self._writer.missing() from None
+                os.ftruncate(self._data, upload.offset_bytes)
+        except BaseException:
+            self._writer.close()
+            raise
+        self._written = upload.offset_bytes
+        self._digest = digests.resume(upload)
+
+    def write(self, blocks: Sequence[bytes]) -> None:
+        """Write `blocks` one after the other behind what was written before."""
+        at = self._written
+        with self._mine(), out_of_space(f"upload {self.upload.upload_id}"):
+            left = list(blocks)
+            while left:
+                wrote = os.pwritev(self._data, left[:1024], at)
+                at += wrote
+                left = _behind(left, wrote)
+        with self._one_thread:
+            if self._digest is not None:
+                for block in blocks:
+                    self._digest.update(block)
+            self._written = at
+
+    def checkpoint(self) -> Upload:
+        """Make what has been written durable, then the offset that says so."""
+        with self._one_thread:
+            offset_bytes = self._written
+            digest = None if self._digest is None else self._digest.copy()
+        if offset_bytes == self.upload.offset_bytes:
+            return self.upload
+        with out_of_space(f"upload {self.upload.upload_id}"):
+            os.fdatasync(self._data)
+        complete = offset_bytes == self.upload.length_bytes
+        upload = replace(
+            self.upload,
+            offset_bytes=offset_bytes,
+            expires_at=self._clock.now() + self._expiry,
+            sha256=digest.hexdigest() if digest is not None and complete else None,
+        )
+        fresh = write_upload(self._folder, upload, name=f"{INFO}.{self._number}")
+        with self._mine():
+            fresh.rename(self._folder / INFO)
+        sync_folder(self._folder)
+        if digest is not None:
+            self._digests.keep(upload.upload_id, offset_bytes, digest)
+        self.upload = upload
+        return upload
+
+    def require_mine(self) -> None:
+        """Raise `Stale` if a newer writer came."""
+        with self._mine():
+            pass
+
+    def close(self) -> None:
+        """Let go of the files; what was written since the last checkpoint will be cut off."""
+        os.close(self._data)
+        self._writer.close()
+
+    @contextmanager
+    def _mine(self) -> Iterator[None]:
+        with self._one_thread, self._writer.held():
+            if self._writer.number() != self._number:
+                raise Stale(f"a newer request goes on with upload {self.upload.upload_id}; ask for its offset")
+            yield
+
+
+def _behind(blocks: list[bytes], size: int) -> list[bytes]:
+    """What is left of `blocks` after their first `size` bytes."""
+    for index, block in enumerate(blocks):
+        if size < len(block):
+            return [block[size:], *blocks[index + 1 :]] if size else blocks[index:]
+        size -= len(block)
+    return []
+
+
+def remove_quietly(path: Path) -> None:
+    with suppress(FileNotFoundError):
+        path.unlink()
