@@ -28,7 +28,7 @@ _KNOWN = (
 )
 
 
-def seen(head: bytes, name: str) -> str:
+def seen(head: bytes) -> str:
     """What a file with this beginning seems to be, and what to do."""
     for magic, what, todo in _KNOWN:
         if head.startswith(magic):
@@ -39,12 +39,18 @@ def seen(head: bytes, name: str) -> str:
         return "it is a NIfTI volume; export it as TIFF"
     if not head.strip(b"\0"):
         return "it holds nothing but zeros; upload it again"
-    try:
-        text = head[:1024].decode("utf-8").strip()
-    except UnicodeDecodeError:
-        text = ""
+    text = _text(head[:1024])
     if text.startswith("<"):
         return "it is a text file in XML or HTML, not data; send the data files themselves"
-    if (text and text.isprintable()) or "\n" in text:
+    if text:
         return f"it is a text file ({text.splitlines()[0][:40]!r} …); send TIFF or netCDF"
     return f"it begins with the bytes {head[:8].hex(' ')}, which no known format does; send TIFF or netCDF"
+
+
+def _text(head: bytes) -> str:
+    """`head` as text; "" where it is none. Its last character may be cut."""
+    try:
+        text = head.decode("utf-8").strip()
+    except UnicodeDecodeError as broken:
+        text = head[: broken.start].decode("utf-8").strip() if broken.start > len(head) - 4 else ""
+    return text if all(each.isprintable() or each.isspace() for each in text) else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -10,11 +10,24 @@ from typing import cast
 from scientistcloud import plugins
 from scientistcloud.converters.contract import HEAD_BYTES, Converter, ReadOptions
 from scientistcloud.converters.magic import seen
-from scientistcloud.errors import NotFound, UnreadableSource, UnsafeSource, UnsupportedSource
+from scientistcloud.converters.names import natural
+from scientistcloud.converters.overruled import Overruled
+from scientistcloud.errors import (
+    BrokenPlugin,
+    InvalidParameters,
+    NotFound,
+    UnreadableSource,
+    UnsafeSource,
+    UnsupportedSource,
+)
 from scientistcloud.omezarr.image import Reader
 
 ANY = ("auto", "OTHER")
 """Sensors that leave the choice to the content."""
+
+# What operating systems leave in folders.
+_LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+_NO_OPTIONS = ReadOptions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,73 +42,133 @@ class Sensor:
 
 def sensors() -> list[Sensor]:
     """The kinds of source data known here, those of plug-ins included, sorted by name."""
+    found, _ = _converters()
     return sorted(
         (
             Sensor(name=sensor, converter=name, summary=converter.summary)
-            for name, converter in _converters().items()
+            for name, converter in found.items()
             for sensor in converter.sensors
         ),
         key=lambda sensor: sensor.name,
     )
 
 
-def open_source(path: Path, *, sensor: str = "auto", options: ReadOptions = ReadOptions()) -> Reader:
+def open_source(path: Path, *, sensor: str = "auto", options: ReadOptions = _NO_OPTIONS) -> Reader:
     """Open a file, or a folder of files as one data set.
 
     Parameters
     ----------
     path
-        Hidden files of a folder are ignored; the others are taken in natural order (`s2` before `s10`).
+        Hidden files of a folder are ignored; the others are taken in natural order (`s2` before `s10`), those
+        below it too. Of files of several formats those of the most frequent one are read, and a warning names
+        the others.
     sensor
-        One of `sensors()`, or ``auto`` (``OTHER`` means the same): the content decides.
+        One of `sensors()`, or ``auto`` (``OTHER`` means the same): the content decides. A named one that the
+        content contradicts is an `UnsupportedSource` that names both.
 
-    Raises `NotFound` where there is nothing at `path`, else `SourceError`: `UnreadableSource` for an empty or
-    damaged file, `UnsupportedSource` for what nobody reads or what is not of the named `sensor`,
-    `UnsafeSource` for a file that names another one outside the data set.
+    Raises `NotFound` where there is nothing at `path`, `InvalidParameters` for a sensor or an option that does
+    not exist, else `SourceError`: `UnreadableSource` for an empty or damaged file, `UnsupportedSource` for what
+    nobody reads, `UnsafeSource` for a file that names another one outside the data set.
     """
     if not path.exists():
         raise NotFound(f"there is no file or folder {path}; check its name")
-    folder = path.is_dir()
-    root = path if folder else path.parent
-    files = _files(path) if folder else [path]
-    heads = {file: _head(file) for file in files}
-    converters = _converters()
+    converters, broken = _converters()
+    known = {each for converter in converters.values() for each in converter.sensors}
+    if sensor not in known and sensor not in ANY:
+        raise InvalidParameters(f"there is no sensor {sensor!r} here; take one of auto, {', '.join(sorted(known))}")
+
+    root = path if path.is_dir() else path.parent
+    heads = {file: _head(file) for file in _files(path)}
+    claims = _claims(converters, heads)
+    if not claims:
+        if broken:
+            raise broken[0]
+        raise _refusal(heads)
+    reader, name = _open(converters, claims, root, options)
+    try:
+        found = reader.describe().sensor
+        _check_sensor(sensor, found, path.name, alike=converters[name].sensors)
+        left = [file for file in heads if file not in claims[name]]
+        warnings = [f"left out, because they are no {found}: {_listed(left)}"] if left else []
+        return Overruled(reader, options, warnings=warnings)
+    except BaseException:
+        reader.close()
+        raise
+
+
+def _converters() -> tuple[dict[str, Converter], list[BrokenPlugin]]:
+    """Converters by entry point, those of plug-ins before the built-in ones, and plug-ins that do not load."""
+    found: dict[str, Converter] = {}
+    broken: list[BrokenPlugin] = []
+    for name in plugins.names(plugins.CONVERTERS):
+        try:
+            found[name] = cast(type[Converter], plugins.load(plugins.CONVERTERS, name))()
+        except BrokenPlugin as failed:  # reading TIFF does not wait for a plug-in to be mended
+            broken.append(failed)
+    own = __name__.split(".", 1)[0] + "."
+    return dict(sorted(found.items(), key=lambda each: type(each[1]).__module__.startswith(own))), broken
+
+
+def _claims(converters: Mapping[str, Converter], heads: Mapping[Path, bytes]) -> dict[str, list[Path]]:
+    """The files that each converter recognises, most first; converters that recognise none are left out."""
     claims = {
-        name: [file for file in files if heads[file] and converter.sniff(heads[file], file.name)]
+        name: [file for file, head in heads.items() if head and converter.sniff(head, file.name)]
         for name, converter in converters.items()
     }
-    chosen = max(claims, key=lambda name: len(claims[name]), default=None)
-    if chosen is None or not claims[chosen]:
-        first = next((file for file in files if heads[file]), files[0])
-        if not heads[first]:
-            raise UnreadableSource(f"{first.name} is empty (0 bytes); upload it again")
-        raise UnsupportedSource(f"nothing here reads {first.name}: {seen(heads[first], first.name)}")
-    return converters[chosen].open(claims[chosen], root=root, options=options)
+    return dict(sorted(((n, files) for n, files in claims.items() if files), key=lambda each: -len(each[1])))
 
 
-def _converters() -> dict[str, Converter]:
-    return {name: cast(type[Converter], found)() for name, found in plugins.load_all(plugins.CONVERTERS).items()}
+def _open(
+    converters: Mapping[str, Converter], claims: Mapping[str, Sequence[Path]], root: Path, options: ReadOptions
+) -> tuple[Reader, str]:
+    """The first that can; a magic number may be shared (netCDF-4 is HDF5), so one may hand on to the next."""
+    refused: list[UnsupportedSource] = []
+    for name, files in claims.items():
+        try:
+            return converters[name].open(files, root=root, options=options), name
+        except UnsupportedSource as no:
+            refused.append(no)
+    raise refused[0]
 
 
-def _files(folder: Path) -> list[Path]:
-    found = [
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
+def _check_sensor(asked: str, found: str, name: str, *, alike: Sequence[str]) -> None:
+    """`TIFF` is also what `TIFF RGB` is; everything else has to be what was said."""
+    if asked in ANY or asked == found or (asked in alike and found.startswith(f"{asked} ")):
+        return
+    raise UnsupportedSource(
+        f"{name} was said to be {asked}, but it is {found}; choose {found}, or leave the choice"
+    )
+
+
+def _refusal(heads: Mapping[Path, bytes]) -> UnreadableSource | UnsupportedSource:
+    full = {file: head for file, head in heads.items() if head}
+    if not full:
+        return UnreadableSource(f"{_listed(list(heads))}: empty (0 bytes); upload it again")
+    file, head = next(iter(full.items()))
+    return UnsupportedSource(f"nothing here reads {file.name}: {seen(head)}")
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    found = [file for file in path.rglob("*") if file.is_file() and not _is_litter(file.relative_to(path))]
     if not found:
-        raise UnreadableSource(f"the folder {folder.name} holds no files; upload them again")
-    for path in found:
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise UnsafeSource(f"{path.name} leads to a file outside the data set; upload the file itself")
-    return sorted(found, key=lambda path: natural(str(path.relative_to(folder))))
+        raise UnreadableSource(f"the folder {path.name} holds no files; upload them again")
+    root = path.resolve()
+    for file in found:
+        if not file.resolve().is_relative_to(root):
+            raise UnsafeSource(f"{file.name} leads to a file outside the data set; upload the file itself")
+    return sorted(found, key=lambda file: natural(file.relative_to(path).as_posix()))
 
 
-def natural(name: str) -> list[tuple[int, int, str]]:
-    """A sort key that takes numbers as numbers: `s2` before `s10`."""
-    return [(0, int(part), part) if part.isdecimal() else (1, 0, part.lower()) for part in re.split(r"(\d+)", name)]
+def _is_litter(path: Path) -> bool:
+    return any(part.startswith(".") or part.lower() in _LITTER for part in path.parts)
 
 
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(HEAD_BYTES)
+
+
+def _listed(files: Sequence[Path]) -> str:
+    return ", ".join(file.name for file in files[:8]) + (f" and {len(files) - 8} more" if len(files) > 8 else "")

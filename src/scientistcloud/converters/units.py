@@ -11,7 +11,7 @@ _WORDS = {*_PREFIXES.values(), ""}
 
 _LENGTHS = {
     "m": "meter", "metre": "meter", "metres": "meter", "meters": "meter", "micron": "micrometer",
-    "microns": "micrometer", "å": "angstrom", "angstroms": "angstrom", "ångström": "angstrom", "ångstrom": "angstrom",
+    "microns": "micrometer", "å": "angstrom", "angstroms": "angstrom", "ångström": "angstrom",
     "ft": "foot", "feet": "foot", "in": "inch", "inches": "inch", '"': "inch", "mi": "mile", "miles": "mile",
     "yd": "yard", "yards": "yard", "pc": "parsec", "parsecs": "parsec",
 }  # fmt: skip

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from scientistcloud.converters.formats.netcdf.variables import Variable
 
+REFERENCES = ("coordinates", "bounds", "climatology", "grid_mapping")
+"""Attributes that name other variables which an image takes along."""
 _NORTH = ("degrees_north", "degree_north", "degree_n", "degrees_n", "degreen", "degreesn")
 _EAST = ("degrees_east", "degree_east", "degree_e", "degrees_e", "degreee", "degreese")
 
@@ -54,17 +56,17 @@ class Coordinates:
 
     def bounds(self, variable: Variable) -> list[Variable]:
         words = [variable.text("bounds"), variable.text("climatology")]
-        found = [self._resolve(word, variable) for word in words if word]
+        found = [self.resolve(word, variable) for word in words if word]
         return [each for each in found if each is not None]
 
     def _named(self, variable: Variable) -> list[Variable]:
         words = variable.text("coordinates").split()
         # "crs: x y" names the mapping of these two coordinates; "crs" that of all.
         words += [word.rstrip(":") for word in variable.text("grid_mapping").split()[:1]]
-        found = [self._resolve(word, variable) for word in words]
+        found = [self.resolve(word, variable) for word in words]
         return [each for each in found if each is not None] + self.bounds(variable)
 
-    def _resolve(self, word: str, variable: Variable) -> Variable | None:
+    def resolve(self, word: str, variable: Variable) -> Variable | None:
         """CF 2.7.1: by path, in the own group, the groups above; then anywhere with dimensions that fit."""
         if word.startswith("/"):
             return self._by_path.get(word)

@@ -1,4 +1,4 @@
-"""What CF says a variable is: data, coordinate, bounds; and what its dimensions are: time, space, something else."""
+"""What the dimensions of a variable are by CF: time, space, or something else."""
 
 from __future__ import annotations
 

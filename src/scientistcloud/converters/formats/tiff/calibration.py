@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import tifffile
 
@@ -34,11 +34,13 @@ class Calibration:
     channels: Sequence[tuple[str | None, str | None]] = ()
 
 
-def calibration(tiff: tifffile.TiffFile, page: tifffile.TiffPage, kind: str, number: int) -> Calibration:
+def calibration(
+    tiff: tifffile.TiffFile, page: tifffile.TiffPage, kind: str, number: int, omexml: str | None
+) -> Calibration:
     """Of series `number` of a file, whose dialect is `kind`."""
     match kind:
         case "ome":
-            return _ome(tiff.ome_metadata or "", number)
+            return _ome(omexml or tiff.ome_metadata or "", number, page)
         case "imagej":
             return _imagej(tiff.imagej_metadata or {}, page)
         case "stk":
@@ -81,17 +83,10 @@ def is_rgb(page: tifffile.TiffPage) -> bool:
     return int(page.photometric) == 2 or (int(page.photometric) == 6 and jpeg)
 
 
-def _ome(xml: str, number: int) -> Calibration:
-    try:
-        root = ElementTree.fromstring(xml)
-    except ElementTree.ParseError:
+def _ome(xml: str, number: int, page: tifffile.TiffPage) -> Calibration:
+    found = _pixels(xml, number, page)
+    if found is None:
         return Calibration()
-    pixels = [
-        each for image in root if image.tag.endswith("}Image") for each in image if each.tag.endswith("}Pixels")
-    ]
-    if number >= len(pixels):
-        return Calibration()
-    found = pixels[number]
     spacing: dict[str, tuple[float, str | None]] = {}
     for axis in "XYZ":
         value = _positive(found.get(f"PhysicalSize{axis}"))
@@ -100,8 +95,22 @@ def _ome(xml: str, number: int) -> Calibration:
             spacing[axis.lower()] = (value, ome_length(unit))
     if value := _positive(found.get("TimeIncrement")):
         spacing["t"] = (value, ome_time(found.get("TimeIncrementUnit", "s")))
-    named = [(each.get("Name"), _color(each.get("Color"))) for each in found if each.tag.endswith("}Channel")]
+    named = [(each.get("Name"), _color(each.get("Color"))) for each in found if each.tag.endswith("Channel")]
     return Calibration(spacing, named)
+
+
+def _pixels(xml: str, number: int, page: tifffile.TiffPage) -> ET.Element | None:
+    """What describes series `number`; images without planes are in the XML, but are no series."""
+    try:
+        root = ET.fromstring(xml)  # noqa: S314  # expat itself bounds how far entities expand
+    except ET.ParseError:
+        return None
+    size = {"SizeX": str(page.imagewidth), "SizeY": str(page.imagelength)}
+    known = [each for each in root.iter() if each.tag.endswith("Pixels")]
+    fitting = [each for each in known if all(each.get(key) == value for key, value in size.items())]
+    if number < len(known) and known[number] in fitting:
+        return known[number]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def _color(text: str | None) -> str | None:

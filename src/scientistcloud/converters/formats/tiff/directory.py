@@ -7,16 +7,16 @@ longer fields.
 
 from __future__ import annotations
 
-import os
+import math
 import re
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scientistcloud.converters.formats.tiff.files import Files
 from scientistcloud.errors import UnreadableSource
 
 _CLASSIC = np.dtype([("code", "u2"), ("type", "u2"), ("count", "u4"), ("value", "u4")])
@@ -27,7 +27,7 @@ _SIZES[1:14] = (1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4)
 _SIZES[16:19] = 8
 _INTEGERS = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
 
-WIDTH, LENGTH, DESCRIPTION, SUB_DIRECTORIES = 256, 257, 270, 330
+WIDTH, LENGTH, DESCRIPTION, SAMPLES, SUB_DIRECTORIES = 256, 257, 270, 277, 330
 STRIP_OFFSETS, STRIP_SIZES, TILE_OFFSETS, TILE_SIZES, JPEG_TABLES = 273, 279, 324, 325, 347
 # What two pages have to share to be decoded alike and stand in one stack.
 LAYOUT = (256, 257, 258, 259, 262, 266, 277, 278, 284, 317, 322, 323, 338, 339, 32997, 32998)
@@ -39,11 +39,8 @@ class Directory:
 
     offset: int
     entries: NDArray[Any]
-    order: str
+    #: How many bytes of a value stand in the entry itself.
     inline: int
-
-    def __contains__(self, code: int) -> bool:
-        return bool((self.entries["code"] == code).any())
 
     def span(self, code: int) -> tuple[int, int, int, int] | None:
         """Type, count, first byte in the file and length of a tag's value; None without the tag."""
@@ -66,9 +63,8 @@ class Directory:
 class Chain:
     """The directories of a file, in order, each known to lie within it."""
 
-    fd: int
-    name: str
-    size: int
+    files: Files
+    file: int
     order: str
     pages: tuple[Directory, ...]
 
@@ -78,26 +74,43 @@ class Chain:
         if span is None or span[0] not in _INTEGERS:
             return ()
         kind, count, start, length = span
-        data = os.pread(self.fd, length, start)
+        data = self.files.read(self.file, start, length)
         return tuple(np.frombuffer(data, self.order + _INTEGERS[kind], count).tolist())
 
     def raw(self, directory: Directory, code: int) -> bytes | None:
         span = directory.span(code)
-        return None if span is None else os.pread(self.fd, span[3], span[2])
+        return None if span is None else self.files.read(self.file, span[2], span[3])
+
+    @property
+    def description(self) -> str:
+        """The text that the first page carries; "" without one."""
+        text = self.raw(self.pages[0], DESCRIPTION) or b""
+        return text.decode("utf-8", "replace").strip("\0 \r\n")
+
+    def page_values(self, directory: Directory) -> int:
+        """Pixels times samples of a page."""
+        sizes = [self.integers(directory, code) for code in (WIDTH, LENGTH, SAMPLES)]
+        return math.prod(found[0] if found else 1 for found in sizes)
+
+    def places(self, directory: Directory) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Offsets and lengths of a page's strips or tiles."""
+        tiled = directory.span(TILE_OFFSETS) is not None
+        codes = (TILE_OFFSETS, TILE_SIZES) if tiled else (STRIP_OFFSETS, STRIP_SIZES)
+        return self.integers(directory, codes[0]), self.integers(directory, codes[1])
 
     def layout(self, directory: Directory) -> tuple[object, ...]:
         """Equal for pages that are decoded alike and have equal shapes."""
         return (self.order, *(self.integers(directory, code) for code in LAYOUT), self.raw(directory, JPEG_TABLES))
 
 
-def follow(fd: int, name: str) -> Chain:
-    """The directories of the open file `name`.
+def follow(files: Files, file: int) -> Chain:
+    """The directories of a file.
 
     Raises `UnreadableSource` for a file that ends too early or whose directories make no sense.
     """
-    size = os.fstat(fd).st_size
-    head = os.pread(fd, 16, 0)
-    order = {b"II": "<", b"MM": ">"}.get(head[:2])
+    name, size = files.name(file), files.size(file)
+    head = files.read(file, 0, 16)
+    order: Literal["<", ">"] | None = "<" if head[:2] == b"II" else ">" if head[:2] == b"MM" else None
     if order is None or len(head) < 8:
         raise UnreadableSource(f"{name} is no TIFF file: it holds {size} bytes and no TIFF header; upload it again")
     (version,) = struct.unpack(order + "H", head[2:4])
@@ -105,83 +118,81 @@ def follow(fd: int, name: str) -> Chain:
         raise UnreadableSource(
             f"{name} is a TIFF file of the unknown version {version}; export it as TIFF or BigTIFF"
         )
-    big = version == 43
-    (first,) = struct.unpack(order + ("Q" if big else "I"), head[8:16] if big else head[4:8])
-
-    pages: list[Directory] = []
-    seen: set[int] = set()
-    offset = first
+    walk = _Walk(files, file, order, big=version == 43)
+    offset = walk.number(head, 8 if walk.big else 4)
     while offset:
-        if offset in seen:
-            raise UnreadableSource(f"{name} is damaged: page {len(pages) + 1} is page 1 again; export it anew")
-        seen.add(offset)
-        directory, offset = _read(fd, name, size, order=order, big=big, offset=offset, pages=pages)
-        pages.append(directory)
-    if not pages:
+        if offset in walk.seen:
+            raise UnreadableSource(
+                f"{name} is damaged: its page {len(walk.pages) + 1} is an earlier one; export it anew"
+            )
+        directory, offset = walk.read(offset)
+        walk.pages.append(directory)
+    if not walk.pages:
         raise UnreadableSource(f"{name} has a TIFF header but no page; upload it again")
-    chain = Chain(fd, name, size, order, tuple(pages))
-    for directory in pages:
+    chain = Chain(files, file, order, tuple(walk.pages))
+    for directory in walk.pages:
         for sub in chain.integers(directory, SUB_DIRECTORIES):
-            if sub not in seen and sub:
-                seen.add(sub)
-                _read(fd, name, size, order=order, big=big, offset=sub, pages=pages)
+            if sub and sub not in walk.seen:
+                walk.read(sub)
     return chain
 
 
-def _read(
-    fd: int, name: str, size: int, *, order: str, big: bool, offset: int, pages: list[Directory]
-) -> tuple[Directory, int]:
-    entry, head, tail = (_BIG, 8, 8) if big else (_CLASSIC, 2, 4)
-    block = os.pread(fd, 1024, offset) if offset < size else b""
-    if len(block) < head:
-        raise _cut(fd, name, size, order, pages, offset)
-    (count,) = struct.unpack_from(order + ("Q" if big else "H"), block)
-    length = head + count * entry.itemsize + tail
-    if offset + length - tail > size:
-        raise _cut(fd, name, size, order, pages, offset)
-    if length > len(block):
-        block = os.pread(fd, length, offset)
-    entries = np.frombuffer(block, entry.newbyteorder(order), count, head)
-    lengths = _SIZES[entries["type"]] * np.minimum(entries["count"], np.uint64(size + 1))
-    outside = (lengths > tail) & (entries["value"].astype("u8") + lengths > size)
-    if outside.any():
-        code = int(entries["code"][outside][0])
-        if len(pages) == 0 or code < 32768:
+class _Walk:
+    """A file's directories as they are followed."""
+
+    def __init__(self, files: Files, file: int, order: Literal["<", ">"], *, big: bool) -> None:
+        self.files, self.file, self.order, self.big = files, file, order, big
+        self.pages: list[Directory] = []
+        self.seen: set[int] = set()
+        entry, self._head, self._tail = (_BIG, 8, 8) if big else (_CLASSIC, 2, 4)
+        self._entry = entry.newbyteorder(order)
+        self._size = files.size(file)
+
+    def number(self, block: bytes, at: int, *, count: bool = False) -> int:
+        width = self._head if count else self._tail
+        return int.from_bytes(block[at : at + width], "little" if self.order == "<" else "big")
+
+    def read(self, offset: int) -> tuple[Directory, int]:
+        """The directory at `offset`, and where the next one is; 0 for none."""
+        self.seen.add(offset)
+        block = self.files.read(self.file, offset, 1024)
+        count = self.number(block, 0, count=True)
+        values = self._head + count * self._entry.itemsize
+        if len(block) < self._head or offset + values > self._size:
+            raise self._cut(offset)
+        if values + self._tail > len(block):
+            block = self.files.read(self.file, offset, values + self._tail)
+        entries = np.frombuffer(block, self._entry, count, self._head)
+        lengths = _SIZES[entries["type"]] * np.minimum(entries["count"], np.uint64(self._size + 1))
+        ends = np.minimum(entries["value"], np.uint64(self._size + 1)) + lengths
+        outside = entries["code"][(lengths > self._tail) & (ends > self._size)]
+        if len(outside):
             raise UnreadableSource(
-                f"{name} is damaged or cut off: tag {code} of page {len(pages) + 1} lies behind the file's end at "
-                f"byte {size}; upload it again"
+                f"{self.files.name(self.file)} is damaged or cut off: tag {int(outside[0])} of page "
+                f"{len(self.pages) + 1} lies behind the file's end at byte {self._size}; upload it again"
             )
-    following = block[length - tail : length]
-    after = struct.unpack(order + ("Q" if big else "I"), following)[0] if len(following) == tail else 0
-    return Directory(offset, entries, order, tail), int(after)
+        return Directory(offset, entries, self._tail), self.number(block, values)
+
+    def _cut(self, offset: int) -> UnreadableSource:
+        name = self.files.name(self.file)
+        if not self.pages:
+            return UnreadableSource(
+                f"{name} ends after {self._size} bytes, before its first page (at byte {offset}); upload it again"
+            )
+        chain = Chain(self.files, self.file, self.order, tuple(self.pages))
+        total = declared_pages(chain.description, chain.page_values(self.pages[0]))
+        of = f" of {total}" if total and total > len(self.pages) else ""
+        return UnreadableSource(f"{name} ends after {len(self.pages)}{of} pages; upload it again")
 
 
-def _cut(fd: int, name: str, size: int, order: str, pages: list[Directory], offset: int) -> UnreadableSource:
-    if not pages:
-        return UnreadableSource(
-            f"{name} ends after {size} bytes, before its first page (at byte {offset}); upload it again"
-        )
-    text = Chain(fd, name, size, order, ()).raw(pages[0], DESCRIPTION) or b""
-    total = declared_pages(text.decode("latin-1"))
-    of = f" of {total}" if total and total > len(pages) else ""
-    return UnreadableSource(f"{name} ends after {len(pages)}{of} pages; upload it again")
-
-
-def declared_pages(description: str) -> int | None:
+def declared_pages(description: str, page_values: int) -> int | None:
     """How many pages a file has by its own description (ImageJ, tifffile, OME); None where it does not say."""
     if found := re.match(r"ImageJ=.*?^images=(\d+)", description, re.DOTALL | re.MULTILINE):
         return int(found[1])
     if found := re.match(r'(?:\{.*?"shape": \[([\d, ]+)\]|shape=\(([\d, ]+)\))', description):
         lengths = [int(length) for length in (found[1] or found[2]).split(",") if length.strip()]
-        return int(np.prod(lengths[:-2], dtype=object)) if len(lengths) > 2 else 1
+        return math.prod(lengths) // page_values if page_values else None
     if "<OME" in description and (found := re.search(r"<Pixels\b[^>]*>", description)):
-        sizes = dict(re.findall(r'Size([ZCT])="(\d+)"', found[0]))
-        return int(np.prod([int(length) for length in sizes.values()], dtype=object))
+        sizes = dict(re.findall(r'Size([XYZCT])="(\d+)"', found[0]))
+        return math.prod(map(int, sizes.values())) // page_values if page_values else None
     return None
-
-
-def segments(chain: Chain, directory: Directory) -> Iterator[tuple[int, int]]:
-    """Offset and length of each strip or tile."""
-    offsets = chain.integers(directory, TILE_OFFSETS) or chain.integers(directory, STRIP_OFFSETS)
-    sizes = chain.integers(directory, TILE_SIZES) or chain.integers(directory, STRIP_SIZES)
-    yield from zip(offsets, sizes, strict=False)

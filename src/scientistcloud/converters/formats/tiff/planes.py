@@ -15,17 +15,16 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from scientistcloud.converters.formats.tiff.files import Files
 from scientistcloud.errors import UnreadableSource
 from scientistcloud.omezarr.image import Array
 
 Box = tuple[slice, slice, slice, slice, slice]
 _KEPT_BYTES = 64 << 20
-_OPEN_FILES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +45,8 @@ class Codec:
     header: dict[str, Any]
     #: Value of segments that are not in the file.
     nodata: float | int
+    #: Neither compressed, predicted nor packed in bits: what is in the file are the pixels.
+    plain: bool
 
     @property
     def page_bytes(self) -> int:
@@ -77,78 +78,23 @@ class Page:
     sizes: Sequence[int] = ()
     tables: bytes | None = None
 
+    def behind(self, size: int) -> int | None:
+        """The first strip or tile that does not lie within a file of `size` bytes; None where all do."""
+        if self.start is not None:
+            return None if self.start + self.codec.page_bytes <= size else 0
+        ends = zip(self.offsets, self.sizes, strict=False)
+        return next((number for number, (offset, length) in enumerate(ends) if offset + length > size), None)
 
-class Files:
-    """The files of a source, opened when needed, read by position, and watched for change."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths = list(paths)
-        self._states = [_state(os.stat(path)) for path in paths]
-        self._open: OrderedDict[int, tuple[int, list[int]]] = OrderedDict()
-        self._lock = threading.Lock()
-        self._closed = False
-
-    def size(self, file: int) -> int:
-        return self._states[file][0]
-
-    def name(self, file: int) -> str:
-        return self.paths[file].name
-
-    def read_into(self, file: int, target: memoryview, offset: int) -> None:
-        """Fill `target` with the bytes from `offset`. Raises `UnreadableSource` where they are not there."""
-        fd = self._borrow(file)
-        try:
-            got = 0
-            while got < len(target):
-                count = os.preadv(fd, [target[got:]], offset + got)
-                if count == 0:
-                    raise UnreadableSource(
-                        f"{self.name(file)} ends at byte {offset + got}, within its pixels; upload it again"
-                    )
-                got += count
-        finally:
-            self._give_back(file)
-
-    def read(self, file: int, offset: int, length: int) -> bytes:
-        data = bytearray(length)
-        self.read_into(file, memoryview(data), offset)
-        return bytes(data)
-
-    def check_unchanged(self, file: int) -> None:
-        fd = self._borrow(file)
-        try:
-            if _state(os.fstat(fd)) != self._states[file]:
-                raise UnreadableSource(f"{self.name(file)} changed while it was read; convert it again")
-        finally:
-            self._give_back(file)
-
-    def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            for file in [file for file, (_, borrowed) in self._open.items() if not borrowed[0]]:
-                os.close(self._open.pop(file)[0])
-
-    def _borrow(self, file: int) -> int:
-        with self._lock:
-            if self._closed:
-                raise ValueError("the reader is closed")
-            if file not in self._open:
-                idle = [each for each, (_, borrowed) in self._open.items() if not borrowed[0]]
-                for each in idle[: max(0, len(self._open) + 1 - _OPEN_FILES)]:
-                    os.close(self._open.pop(each)[0])
-                self._open[file] = (os.open(self.paths[file], os.O_RDONLY | os.O_CLOEXEC), [0])
-            self._open.move_to_end(file)
-            fd, borrowed = self._open[file]
-            borrowed[0] += 1
-            return fd
-
-    def _give_back(self, file: int) -> None:
-        with self._lock:
-            fd, borrowed = self._open[file]
-            borrowed[0] -= 1
-            if self._closed and not borrowed[0]:
-                os.close(fd)
-                del self._open[file]
+def page_at(
+    file: int, number: int, codec: Codec, offsets: Sequence[int], sizes: Sequence[int], tables: bytes | None = None
+) -> Page:
+    """A page of a file whose strips or tiles lie at `offsets`."""
+    plain = codec.plain and not codec.tiled and len(offsets) > 0
+    if plain and len(offsets) > 1:
+        places = zip(offsets, sizes, offsets[1:], strict=False)
+        plain = sum(sizes) == codec.page_bytes and all(a + n == b and n for a, n, b in places)
+    return Page(file, number, codec, offsets[0] if plain else None, offsets, sizes, tables)
 
 
 class PageReader:
@@ -179,9 +125,9 @@ class PageReader:
             else:
                 packed += [(page, target, segment) for segment in _touched(page.codec, box)]
         if len(packed) == 1:
-            self._decode_into(*packed[0], box)
+            self._decode_into(packed[0], box)
         elif packed:
-            for _ in self._pool.map(lambda job: self._decode_into(*job, box), packed):
+            for _ in self._pool.map(lambda job: self._decode_into(job, box), packed):
                 pass
 
     def _read_plain(self, page: Page, target: Array, box: Box) -> None:
@@ -209,11 +155,12 @@ class PageReader:
 
     def _fill(self, page: Page, block: Array, start: int) -> None:
         if block.size:
-            self._files.read_into(page.file, memoryview(block.reshape(-1).view(np.uint8)), start)
+            self._files.read_into(page.file, memoryview(block.reshape(-1).view(np.uint8).data), start)
             if page.codec.order != _NATIVE and block.itemsize > 1:
                 block.byteswap(inplace=True)
 
-    def _decode_into(self, page: Page, target: Array, segment: int, box: Box) -> None:
+    def _decode_into(self, job: tuple[Page, Array, int], box: Box) -> None:
+        page, target, segment = job
         codec = page.codec
         place, length = _place(codec, segment)
         wanted = tuple(
@@ -250,6 +197,8 @@ class PageReader:
         return data
 
     def _decode(self, page: Page, segment: int) -> Array | None:
+        if segment >= min(len(page.offsets), len(page.sizes)):
+            raise self._broken(page, segment, "the file does not say where it lies")
         offset, size = page.offsets[segment], page.sizes[segment]
         if size == 0:
             return None
@@ -260,7 +209,7 @@ class PageReader:
         try:
             data, _, _ = page.codec.decode(encoded, segment, **keywords)
             return np.asarray(data).astype(page.codec.dtype, copy=False)
-        except (Exception, MemoryError) as failed:  # each codec raises errors of its own
+        except Exception as failed:  # each codec raises errors of its own
             raise self._broken(page, segment, str(failed)) from failed
 
     def _broken(self, page: Page, segment: int, why: str) -> UnreadableSource:
@@ -272,10 +221,6 @@ class PageReader:
 
 
 _NATIVE = "<" if np.little_endian else ">"
-
-
-def _state(status: os.stat_result) -> tuple[int, int]:
-    return status.st_size, status.st_mtime_ns
 
 
 def _touched(codec: Codec, box: Box) -> Iterator[int]:

@@ -7,14 +7,14 @@ import math
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tifffile
 
-from scientistcloud.converters.formats.tiff.planes import Codec, Page
+from scientistcloud.converters.formats.tiff.files import Files
+from scientistcloud.converters.formats.tiff.planes import Codec, Page, page_at
 from scientistcloud.converters.formats.tiff.stack import Consecutive, Stack
 from scientistcloud.errors import UnreadableSource, UnsupportedSource
 
@@ -27,14 +27,17 @@ BROKEN = (ValueError, LookupError, ArithmeticError, TypeError, AttributeError, R
 class Series:
     """One picture or stack of a file, before its axes get their meaning."""
 
+    #: Its place among the series of the file, which is that of its description in OME-XML.
+    number: int
     name: str
+    #: tifffile's word for the dialect.
     kind: str
     stack: Stack
     page: tifffile.TiffPage
-    #: tifffile's own order of the axes longer than 1.
-    mask: bool = False
-    reduced: bool = False
-    missing: int = 0
+    #: A mask is a label of another picture.
+    mask: bool
+    #: A smaller copy of another picture.
+    reduced: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +46,8 @@ class Opened:
 
     tiff: tifffile.TiffFile
     series: tuple[Series, ...]
-    said: tuple[str, ...] = ()
-    metadata: dict[str, Any] = field(default_factory=dict)
+    #: What tifffile found odd.
+    said: tuple[str, ...]
 
 
 @contextmanager
@@ -66,95 +69,93 @@ def listening(said: list[str]) -> Iterator[None]:
         logger.propagate = propagate
 
 
-def open_tiff(path: Path, *, file_number: dict[Path, int], omexml: str | None = None) -> Opened:
-    """The stacks of `path`. Its directories have been followed before, so no table in it is out of bounds."""
+def open_tiff(files: Files, file: int, *, omexml: str | None = None) -> Opened:
+    """The stacks of a file. Its directories have been followed before, so no table in it is out of bounds.
+
+    `omexml` is what `companions` has looked at: no other file but those that it names is opened. Raises
+    `UnreadableSource`, `UnsupportedSource`.
+    """
+    path = files.paths[file]
     said: list[str] = []
     with listening(said):
         try:
-            tiff = tifffile.TiffFile(path, omexml=omexml)
+            tiff = tifffile.TiffFile(path, omexml=omexml, _multifile=omexml is not None)
         except BROKEN as failed:
             raise UnreadableSource(f"{path.name} cannot be read as TIFF: {failed}; export it anew") from failed
         try:
-            found = tuple(_stacks(path, tiff, file_number))
+            found = tuple(_series(files, file, tiff))
         except BROKEN as failed:
             tiff.close()
             raise UnreadableSource(f"{path.name} cannot be read as TIFF: {failed}; export it anew") from failed
         except BaseException:
             tiff.close()
             raise
-    return Opened(tiff, found, tuple(dict.fromkeys(said)))
+    return Opened(tiff, found, tuple(f"{path.name}: {each}" for each in dict.fromkeys(said)))
 
 
-def _stacks(path: Path, tiff: tifffile.TiffFile, file_number: dict[Path, int]) -> Iterator[Series]:
-    for series in tiff.series:
+def _series(files: Files, file: int, tiff: tifffile.TiffFile) -> Iterator[Series]:
+    for number, series in enumerate(tiff.series):
         keyframe = series.keyframe
         if keyframe.dtype is None:
             raise UnsupportedSource(
-                f"{path.name} has pixels of {keyframe.bitspersample} bits in a form that no array has; "
+                f"{files.name(file)} has samples of {keyframe.bitspersample} bits, which no array has; "
                 "export it with 8, 16 or 32 bits"
             )
         codec = codec_of(keyframe)
-        pages = _pages(series, codec, file_number)
-        lead, letters = _axes(series, codec, len(pages))
-        stack = Stack(pages, codec, lead, letters)
+        run = _run(series, codec, files)
+        lead, letters = _axes(series, codec, len(run))
         yield Series(
+            number=number,
             name=series.name,
             kind=series.kind,
-            stack=stack,
+            stack=Stack((run,), codec, lead, letters),
             page=keyframe,
             mask=bool(keyframe.subfiletype & 4) or keyframe.photometric == 4,
             reduced=bool(keyframe.subfiletype & 1),
-            missing=sum(page is None for page in pages) if isinstance(pages, list) else 0,
         )
 
 
 def codec_of(page: tifffile.TiffPage) -> Codec:
     """How pages like `page` are decoded."""
     dtype = np.dtype(np.uint8) if page.dtype == np.bool_ else np.dtype(page.dtype).newbyteorder("=")
-    shaped = tuple(int(length) for length in page.shaped)
-    assert len(shaped) == 5
+    samples, depth, length, width, parts = (int(each) for each in page.shaped)
     if page.is_tiled:
         segment = (int(page.tiledepth or 1), int(page.tilelength), int(page.tilewidth))
     else:
-        segment = (1, min(int(page.rowsperstrip), shaped[2]), shaped[3])
-    header: dict[str, Any] = {}
-    if page.compression in (6, 7, 33007, 34892):
-        header = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
+        segment = (1, min(int(page.rowsperstrip), length), width)
+    jpeg = page.compression in (6, 7, 33007, 34892)
+    plain = (
+        page.compression == page.predictor == page.fillorder == 1
+        and page.bitspersample in (8, 16, 32, 64)
+        and page.sampleformat != 5  # complex integers are read as complex numbers
+        and not page.is_subsampled
+    )
     return Codec(
-        shaped=shaped,
+        shaped=(samples, depth, length, width, parts),
         dtype=dtype,
         order=page.parent.byteorder,
         segment=segment,
-        tiled=page.is_tiled,
+        tiled=bool(page.is_tiled),
         decode=page.decode,
-        header=header,
+        header={"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if jpeg else {},
         nodata=page.nodata,
+        plain=bool(plain),
     )
 
 
-def page_of(page: tifffile.TiffPage | tifffile.TiffFrame, codec: Codec, file: int) -> Page:
-    """Where `page` lies."""
-    keyframe = page.keyframe
-    plain = bool(keyframe.is_final) and keyframe.dtype != np.bool_ and len(page.dataoffsets) > 0
-    return Page(
-        file=file,
-        number=page.index + 1,
-        codec=codec,
-        start=int(page.dataoffsets[0]) if plain else None,
-        offsets=page.dataoffsets,
-        sizes=page.databytecounts,
-        tables=page.jpegtables,
-    )
-
-
-def _pages(series: tifffile.TiffPageSeries, codec: Codec, file_number: dict[Path, int]) -> Sequence[Page | None]:
+def _run(series: tifffile.TiffPageSeries, codec: Codec, files: Files) -> Sequence[Page | None]:
     def number(page: tifffile.TiffPage | tifffile.TiffFrame) -> int:
-        return file_number[Path(page.parent.filehandle.path)]
+        return files.add(Path(page.parent.filehandle.path))
 
     total = math.prod(series.get_shape(False)) // max(1, math.prod(codec.shaped))
-    if series.dataoffset is not None:
+    if series.dataoffset is not None and codec.plain:
         return Consecutive(file=number(series.keyframe), codec=codec, start=series.dataoffset, count=max(1, total))
-    return [None if page is None else page_of(page, codec, number(page)) for page in series]
+    return [
+        None
+        if page is None
+        else page_at(number(page), page.index + 1, codec, page.dataoffsets, page.databytecounts, page.jpegtables)
+        for page in series
+    ]
 
 
 def _axes(series: tifffile.TiffPageSeries, codec: Codec, count: int) -> tuple[tuple[int, ...], str]:
