@@ -32,19 +32,23 @@ class Trial:
         form.mkdir()
         pieces = 20
         for piece in range(pieces):
+            if piece == pieces // 2 and work.parameters.get("does") in ("hold", "with_children"):
+                self._say_and_wait(work)
             (form / f"{piece}").write_text(work.job_id)
             work.report(piece / pieces, f"piece {piece} of {pieces}")
             time.sleep(float(work.parameters.get("seconds", 0)) / pieces)
         return Outcome(result={"pieces": pieces}, publish=(CONVERTED,), form={"path": CONVERTED}, sensor="TIFF")
 
     def hold(self, work: Work) -> Outcome:
-        """Say which process this is, then hold on until the file `go` is beside the sources."""
+        """In the middle, say which process this is, then hold on until the file `go` is beside the sources."""
+        return self.convert(work)
+
+    def _say_and_wait(self, work: Work) -> None:
         started = work.source.parent / f"started.{work.token}"
         started.with_suffix(".new").write_text(str(os.getpid()))
         started.with_suffix(".new").rename(started)
         while not (work.source.parent / "go").exists():
             time.sleep(0.01)
-        return self.convert(work)
 
     def with_children(self, work: Work) -> Outcome:
         """Start a process of its own, which knows nothing of services, then hold on."""
@@ -140,7 +144,7 @@ class Trial:
         return Outcome(result={"path": Path()})
 
     def publish_what_is_not_there(self, work: Work) -> Outcome:
-        return Outcome(publish=("nothing",))
+        return Outcome(publish=("nothing",), form={"path": "nothing"})
 
 
 def _settings() -> list[str]:

@@ -287,8 +287,30 @@ def test_a_killed_template_takes_its_attempts_along_and_is_started_again(attempt
 
     assert failed(attempts.results[0]).type == "TemplateLost"
     eventually(lambda: not is_alive(child) and not is_alive(beside), "ended")
-    assert isinstance(attempts.run("convert"), Outcome)
+    assert isinstance(attempts.run("report_nonsense"), Outcome)
     own.stop()
+
+
+def test_an_end_is_not_missed_for_signs_of_life_that_nobody_read(attempts: Attempts) -> None:
+    """The template closes its side with messages unread, and the system tells of that before it tells of the end."""
+    own = Runner(tasks=TASKS, silence_seconds=GENEROUS_SECONDS)
+    own._ping_seconds = 0.05
+    attempts.runner = own
+    thread = attempts.start("hold")
+    eventually(attempts.started.exists, "started")
+    child = read_pid(attempts.started)
+    template = parent_of(child)
+    os.kill(template, signal.SIGSTOP)
+    (attempts.work.source.parent / "go").touch()
+    eventually(lambda: not is_alive(child), "ended")
+    count = len(attempts.seen)
+    eventually(lambda: len(attempts.seen) > count + 5, "sent signs of life")
+
+    os.kill(template, signal.SIGCONT)
+    thread.join(GENEROUS_SECONDS)
+    own.stop()
+
+    assert isinstance(attempts.results[0], Outcome)
 
 
 def test_a_task_that_does_not_load_is_named() -> None:

@@ -134,12 +134,9 @@ class Process:
             return order[:0]  # it has ended; how, the template will say
 
     def _hear_template(self) -> None:
-        try:
-            message = self._watch.recv(MESSAGE_BYTES)
-        except BlockingIOError:
+        message = _receive(self._watch)
+        if message is None:
             return
-        except OSError:
-            message = b""
         if not message:
             self._template_is_gone = True
             return
@@ -149,12 +146,9 @@ class Process:
 
     def _listen(self) -> bool:
         """Take in what the process says; False when there is no more."""
-        try:
-            data = self._talk.recv(MESSAGE_BYTES)
-        except BlockingIOError:
+        data = _receive(self._talk)
+        if data is None:
             return self._status is None
-        except OSError:
-            return False
         self._buffer += data
         while (end := self._buffer.find(b"\n")) >= 0:
             line = bytes(self._buffer[:end])
@@ -206,6 +200,21 @@ class Process:
                 message=f"the work's process ended with status {self._status} and no outcome; see the job's log",
             )
         return _outcome(self._answer.get("outcome")) or _error(self._answer.get("error")) or _GARBLED
+
+
+def _receive(end: socket.socket) -> bytes | None:
+    """What has come; None where nothing has yet, empty where nothing will."""
+    for _ in range(2):
+        try:
+            return end.recv(MESSAGE_BYTES)
+        except BlockingIOError:
+            return None
+        except ConnectionResetError:
+            # Said before what was sent, if the other side closed without reading all of ours: look behind it.
+            continue
+        except OSError:
+            break
+    return b""
 
 
 # -- why it failed ---------------------------------------------------------------------------------
