@@ -292,7 +292,7 @@ def test_a_killed_template_takes_its_attempts_along_and_is_started_again(attempt
 
 
 def test_an_end_is_not_missed_for_signs_of_life_that_nobody_read(attempts: Attempts) -> None:
-    """The template closes its side with messages unread, and the system tells of that before it tells of the end."""
+    """The template closes with messages unread, and the system tells of that before it tells of the end."""
     own = Runner(tasks=TASKS, silence_seconds=GENEROUS_SECONDS)
     own._ping_seconds = 0.05
     attempts.runner = own
