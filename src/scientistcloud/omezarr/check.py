@@ -23,7 +23,7 @@ class BrokenStore(UnreadableSource):
 
 
 def check(store: Path, *, values: bool = False) -> int:
-    """Check the store and give the number of values read.
+    """Check the store; give how many values of the default field were read.
 
     Every array that a multiscale entry names must open, in the shape that its factors promise, and its first and
     last chunk must decode; with `values`, every value of the default field at full resolution. Raises
@@ -45,7 +45,8 @@ def check(store: Path, *, values: bool = False) -> int:
                 )
             everything = values and number == 0 and array.shape == finest.shape and factors == [1] * len(axes)
             for region in _walk(array) if everything else _ends(array):
-                read += _read(array, region, dataset["path"]).size
+                size = _read(array, region, dataset["path"]).size
+                read += size if everything else 0
     return read
 
 

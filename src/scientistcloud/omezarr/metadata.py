@@ -124,12 +124,14 @@ def consolidated(root: Mapping[str, Any], nodes: Mapping[str, Mapping[str, Any]]
 def cf_attributes(image: Image, group: Group) -> dict[str, Any]:
     """The attributes of a variable: those of the source, with `coordinates` naming what is there."""
     attributes = _attributes(image.attributes, image.dtype)
+    sources = [each.attributes for each in group.coordinates.values()]
+    sources += [member.image.attributes for member in group.members]
     referred = {
         name
-        for each in group.coordinates.values()
+        for each in sources
         for key in ("bounds", "grid_mapping", "climatology")
-        for name in str(each.attributes.get(key, "")).split()
-    } | set(str(attributes.get("grid_mapping", "")).replace(":", " ").split())
+        for name in str(each.get(key, "")).replace(":", " ").split()
+    }
     dims = {axis.name for axis in image.axes}
     beside = [
         name

@@ -51,7 +51,7 @@ def write_preview(
     """Write `path` as WebP, at most `LONG_SIDE` pixels on its longer side.
 
     The middle of time, z and custom axes is shown; channels in their colours, RGB as it is, everything else in
-    viridis between the ends of its window. Fill values and NaN are transparent.
+    viridis, from the 1st to the 99th percentile of what is shown. Fill values and NaN are transparent.
     """
     k = next((k for k, level in enumerate(levels) if max(level.shape[-2:]) <= LONG_SIDE), len(levels) - 1)
     plane = _plane(arrays[k], image, levels[k].shape)
@@ -84,6 +84,8 @@ def _colours(plane: Array, image: Image, windows: Sequence[Window]) -> Array:
     there = np.ones(plane.shape[1:], np.bool_) if good is None else good[:3].any(axis=0)
     opaque = np.where(there, 255, 0).astype(np.uint8)
     flipped = float(image.attributes.get("scale_factor", 1)) < 0  # packed upside down
+    if not image.rgb:
+        windows = [_own(each, window, image) for each, window in zip(plane, windows, strict=False)]
     shares = [_share(each, window, flipped=flipped) for each, window in zip(plane, windows, strict=False)]
     if image.rgb and len(shares) >= 3:
         if len(shares) == 4:
@@ -97,6 +99,19 @@ def _colours(plane: Array, image: Image, windows: Sequence[Window]) -> Array:
     for share, channel in zip(shares, channels_of(image, len(windows)), strict=False):
         mixed += share[..., None] * np.frombuffer(bytes.fromhex(channel.color), np.uint8) / 255
     return np.concatenate([_byte(mixed), opaque[..., None]], axis=-1)
+
+
+def _own(plane: Array, window: Window, image: Image) -> Window:
+    """The window of this plane alone: one pressure level of an atmosphere is flat in the window of all of them."""
+    good = valid(plane, representable(image.fill, image.dtype))
+    numbers = np.abs(plane) if plane.dtype.kind == "c" else plane
+    shown = np.sort((numbers if good is None else numbers[good]).astype(np.float64), axis=None)
+    shown = shown[np.isfinite(shown)]
+    if not shown.size or shown[0] == shown[-1]:
+        return window
+    start, end = (float(shown[int(share * (len(shown) - 1))]) for share in (0.01, 0.99))
+    start, end = (start, end) if end > start else (float(shown[0]), float(shown[-1]))
+    return Window(start, end, start, end)
 
 
 def _share(values: Array, window: Window, *, flipped: bool) -> Array:

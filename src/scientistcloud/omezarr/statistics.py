@@ -148,7 +148,9 @@ class Tally:
         return Window(low, max(high, low + 1) if high <= low else high, start, end)
 
     def _histogram(self, values: Array, counts: Array | None, window: Window) -> Histogram:
-        width = window.end - window.start
-        low, high = max(window.min, window.start - width), min(window.max, window.end + width)
-        bins, _ = np.histogram(values, bins=BINS, range=(low, high), weights=counts)
-        return Histogram(low, high, tuple(int(n) for n in bins))
+        # In quarters, because differences of the greatest doubles overflow.
+        width = window.end / 4 - window.start / 4
+        low = max(window.min / 4, window.start / 4 - width)
+        high = min(window.max / 4, window.end / 4 + width)
+        bins, _ = np.histogram(values.astype(np.float64) / 4, bins=BINS, range=(low, high), weights=counts)
+        return Histogram(4 * low, 4 * high, tuple(int(n) for n in bins))

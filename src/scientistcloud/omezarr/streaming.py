@@ -25,7 +25,7 @@ _MOST_THREADS = 8
 
 
 def opened(path: Path, context: Any = None) -> Any:
-    """The array whose `zarr.json` lies in `path`, for writing; its shards are synced as they are written."""
+    """The array whose `zarr.json` lies in `path`, for writing; what is written is not synced."""
     spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path)}}
     return ts.open(spec, open=True, context=context or _context(2)).result()
 
@@ -35,6 +35,7 @@ def _context(threads: int) -> Any:
         {
             "data_copy_concurrency": {"limit": threads},
             "file_io_concurrency": {"limit": 4},
+            "file_io_sync": False,  # `Stream` syncs each shard when its memory is free again
             "cache_pool": {"total_bytes_limit": 0},
         }
     )
@@ -95,6 +96,7 @@ class Stream:
         slab_bytes = prod(walk.slab) * self.dtype.itemsize
         self._budget_bytes = max(budget_bytes, slab_bytes)
         with (
+            ThreadPoolExecutor(cores, "sync") as self._syncers,
             ThreadPoolExecutor(cores, "read") as self._readers,
             ThreadPoolExecutor(cores, "write") as self._writers,
         ):
@@ -208,10 +210,25 @@ class Stream:
             with self._changed:
                 self._held_bytes -= values.nbytes
                 self._changed.notify_all()
+        self._submit(self._syncers, self._sync, self.arrays[level].joinpath("c", *map(str, index)))
+
+    def _sync(self, shard: Path) -> None:
+        """Make a shard durable. One that holds nothing but the fill value has no file."""
+        if shard.exists():
+            sync(shard)
 
     def _count(self, size_bytes: int) -> None:
         with self._lock:
             self._progress.done_bytes += size_bytes / 2
+
+
+def sync(path: Path) -> None:
+    """Make a file, or the names in a folder, durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _bytes(region: Region, dtype: np.dtype[Any]) -> int:

@@ -26,6 +26,7 @@ from scientistcloud.omezarr.check import check
 from scientistcloud.omezarr.check import compare as compare_with
 from scientistcloud.omezarr.image import Image, Reduction, Source
 from scientistcloud.omezarr.preview import write_preview
+from scientistcloud.omezarr.streaming import sync
 from scientistcloud.omezarr.writer import Variable, WriteOptions, Written, disk, silent, write
 from scientistcloud.records import Json
 from scientistcloud.tasks.contract import Outcome, Report, Work
@@ -286,8 +287,7 @@ def _preview(partial: Path, written: Written) -> None:
             windows=first.windows,
             coordinates=first.group.coordinates,
         )
-        with (partial / PREVIEW).open("rb") as file:
-            os.fsync(file.fileno())
+        sync(partial / PREVIEW)
 
 
 def _appear(partial: Path, output: Path, preview: Path | None) -> None:
@@ -297,11 +297,7 @@ def _appear(partial: Path, output: Path, preview: Path | None) -> None:
     _must_be_new(output)
     (partial / "store").rename(output)
     for folder in {output.parent, *([preview.parent] if preview else [])}:
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync(folder)
 
 
 def _form(source: Source, written: Written, store: Path, preview: Path | None) -> dict[str, Any]:
