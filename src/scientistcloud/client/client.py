@@ -1,0 +1,249 @@
+"""What programs ask of a portal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+import httpx
+
+from scientistcloud import __version__
+from scientistcloud.client.answers import checked, unreachable
+from scientistcloud.client.files import LocalFile, collect
+from scientistcloud.client.manifest import Manifest
+from scientistcloud.client.sending import Sending
+from scientistcloud.errors import NotFound, Transient, Unavailable
+
+Record = dict[str, Any]
+"""A record as JSON: names and values of ``docs/reference/http.md``."""
+
+ENDED = ("done", "upload error", "unzip error", "conversion error", "cancelled")
+"""The statuses of a data set that nothing works on."""
+
+_LONGEST_LOOK_SECONDS = 1.0
+
+
+class Client:
+    """A portal, over HTTP. Threads may share it; use it as a context manager, or `close` it.
+
+    Every call raises the error of `scientistcloud.errors` that the portal raised, `Unavailable` where the portal
+    does not answer.
+
+    Parameters
+    ----------
+    patience_seconds
+        An upload or a `wait` lasts so long without a sign of the portal; then it gives up. Other calls do not wait.
+    """
+
+    def __init__(self, *, server: str, token: str, patience_seconds: float = 300) -> None:
+        self.server = server.rstrip("/")
+        self._patience_seconds = patience_seconds
+        self._http = httpx.Client(
+            base_url=self.server,
+            headers={"Authorization": f"Bearer {token}", "User-Agent": f"scientistcloud/{__version__}"},
+            # The answer to the last byte comes after an fsync of what may be gigabytes.
+            timeout=httpx.Timeout(60, connect=10, read=180, pool=None),
+            trust_env=not self.server.startswith(("http://127.0.0.1", "http://localhost")),
+        )
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- data sets and jobs ----------------------------------------------------------------------
+
+    def datasets(self, *, text: str | None = None, status: Sequence[str] = ()) -> Iterator[Record]:
+        """The caller's data sets, newest first."""
+        after: str | None = None
+        while True:
+            given = {"limit": 1000, "text": text, "status": list(status), "after": after}
+            page = self._get("/api/datasets", params={name: value for name, value in given.items() if value})
+            yield from page["datasets"]
+            if len(page["datasets"]) < 1000:
+                return
+            after = page["datasets"][-1]["uuid"]
+
+    def dataset(self, dataset_uuid: str) -> Record:
+        """The record of a data set. Raises `NotFound`."""
+        return self._get(f"/api/datasets/{dataset_uuid}")
+
+    def files(self, dataset_uuid: str) -> Iterator[Record]:
+        """The source files of a data set, by path."""
+        after: str | None = None
+        while True:
+            page = self._get(
+                f"/api/datasets/{dataset_uuid}/files",
+                params={"limit": 10_000} | ({"after": after} if after else {}),
+            )
+            yield from page["files"]
+            if len(page["files"]) < 10_000:
+                return
+            after = page["files"][-1]["path"]
+
+    def open_dataset(self, *, name: str, sensor: str = "auto", description: str = "") -> str:
+        """A data set that is open for files; its uuid."""
+        said = {"name": name, "sensor": sensor, "description": description}
+        return str(self._post("/api/datasets", said)["uuid"])
+
+    def close_dataset(self, dataset_uuid: str, *, convert: bool = True) -> Record:
+        """All files have arrived; the conversion is queued. Can be repeated."""
+        return self._post(f"/api/datasets/{dataset_uuid}/close", {"convert": convert})
+
+    def reopen_dataset(self, dataset_uuid: str) -> Record:
+        """Open a data set for more files."""
+        return self._post(f"/api/datasets/{dataset_uuid}/open", {})
+
+    def convert(self, dataset_uuid: str, *, request: str | None = None, sensor: str | None = None) -> str:
+        """Convert again; the `job_id`, the same for the same `request`."""
+        given = {"request": request, "sensor": sensor}
+        answer = self._post(
+            f"/api/datasets/{dataset_uuid}/convert", {name: value for name, value in given.items() if value}
+        )
+        return str(answer["job_id"])
+
+    def jobs(self, dataset_uuid: str) -> list[Record]:
+        """The jobs of a data set, in the order of creation."""
+        return cast("list[Record]", self._get(f"/api/datasets/{dataset_uuid}/jobs", params={"limit": 1000})["jobs"])
+
+    def job(self, job_id: str) -> Record:
+        """One job. Raises `NotFound`."""
+        return self._get(f"/api/jobs/{job_id}")
+
+    def wait(
+        self, dataset_uuid: str, *, seconds: float | None = None, on_look: Callable[[Record], None] | None = None
+    ) -> Record:
+        """The record once nothing works on the data set any more; `on_look` is called with each one seen.
+
+        Raises `Unavailable` after `seconds`, or when the portal was silent for too long.
+        """
+        deadline = None if seconds is None else time.monotonic() + seconds
+        heard, pause = time.monotonic(), 0.05
+        while True:
+            try:
+                dataset = self.dataset(dataset_uuid)
+                heard = time.monotonic()
+                if on_look is not None:
+                    on_look(dataset)
+                if dataset["status"] in ENDED:
+                    return dataset
+            except Transient:
+                if time.monotonic() - heard > self._patience_seconds:
+                    raise
+            if deadline is not None and time.monotonic() > deadline:
+                raise Unavailable(f"data set {dataset_uuid} is not ready after {seconds:g} s; its page shows why")
+            time.sleep(pause)
+            pause = min(_LONGEST_LOOK_SECONDS, 1.5 * pause)
+
+    # -- uploads ---------------------------------------------------------------------------------
+
+    def upload(
+        self,
+        paths: Sequence[Path],
+        *,
+        name: str | None = None,
+        sensor: str = "auto",
+        convert: bool = True,
+        parallel: int = 4,
+        manifests: Path | None = None,
+        on_bytes: Callable[[int], None] = lambda _: None,
+        on_trouble: Callable[[str], None] = lambda _: None,
+    ) -> str:
+        """Send files and folders as one data set, and close it; its uuid.
+
+        After a break it goes on where it was; with `manifests`, a folder, so does the same call of a later process.
+        Raises `InvalidParameters` for paths that cannot be sent, `TooLarge`, `NoSpace`, `Unavailable`, `Cancelled`.
+        """
+        files = collect(paths)
+        manifest = Manifest()
+        if manifests is not None:
+            manifest = Manifest.of(manifests, server=self.server, paths=paths, name=name, sensor=sensor)
+        self._get("/api/datasets", params={"limit": 1})  # a portal that is not there is told at once
+        sending = Sending(
+            self._http,
+            manifest,
+            patience_seconds=self._patience_seconds,
+            on_bytes=on_bytes,
+            on_trouble=on_trouble,
+        )
+        if len(files) == 1 and convert and not paths[0].is_dir():
+            given = {"name": name, "sensor": sensor}
+            dataset_uuid = sending.send(files[0], {key: text for key, text in given.items() if text}, in_one=False)
+        else:
+            name = name or (paths[0].resolve().name if len(paths) == 1 else f"{paths[0].name} and more")
+            dataset_uuid = self._opened(manifest, name=name, sensor=sensor)
+            if self.dataset(dataset_uuid)["closed_at"] is None:
+                _send_all(sending, files, dataset_uuid, parallel=parallel)
+                self._repeated(lambda: self.close_dataset(dataset_uuid, convert=convert))
+        manifest.clear()
+        return dataset_uuid
+
+    def _opened(self, manifest: Manifest, *, name: str, sensor: str) -> str:
+        """The data set that the manifest knows, or a new one."""
+        if manifest.dataset_uuid is not None:
+            try:
+                return str(self.dataset(manifest.dataset_uuid)["uuid"])
+            except NotFound:
+                manifest.clear()
+        dataset_uuid = self.open_dataset(name=name, sensor=sensor)
+        manifest.opened(dataset_uuid)
+        return dataset_uuid
+
+    def _repeated(self, call: Callable[[], object]) -> None:
+        """Call until it succeeds, or patience ends."""
+        began, pause = time.monotonic(), 0.25
+        while True:
+            try:
+                call()
+                return
+            except Transient:
+                if time.monotonic() - began > self._patience_seconds:
+                    raise
+                time.sleep(pause)
+                pause = min(20.0, 2 * pause)
+
+    # -- requests --------------------------------------------------------------------------------
+
+    def _get(self, url: str, *, params: Mapping[str, Any] | None = None) -> Record:
+        return self._asked("GET", url, params=params)
+
+    def _post(self, url: str, said: Mapping[str, Any]) -> Record:
+        return self._asked("POST", url, json=said)
+
+    def _asked(self, method: str, url: str, **how: Any) -> Record:
+        try:
+            answer = self._http.request(method, url, **how)
+        except httpx.TransportError as failed:
+            raise unreachable(self.server, failed) from failed
+        try:
+            return cast("Record", checked(answer).json())
+        except ValueError as failed:
+            raise Unavailable(f"{self.server} answered with something that is no JSON; is it a portal?") from failed
+
+
+def _send_all(sending: Sending, files: Sequence[LocalFile], dataset_uuid: str, *, parallel: int) -> None:
+    """Send what is not there yet, some at a time; the first error ends all."""
+    waiting = [file for file in files if not sending.manifest.is_done(file)]
+    for file in files:
+        if sending.manifest.is_done(file):
+            sending.on_bytes(file.size_bytes)
+    with ThreadPoolExecutor(max_workers=max(1, parallel), thread_name_prefix="upload") as threads:
+        futures = [threads.submit(sending.send, file, {"dataset": dataset_uuid}, in_one=True) for file in waiting]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            sending.stop()
+            for future in futures:
+                future.cancel()
+            raise
