@@ -17,8 +17,7 @@ from starlette.responses import Response
 
 from scientistcloud import __version__
 from scientistcloud.errors import ScientistCloudError
-from scientistcloud.portal import pages
-from scientistcloud.portal.api import health, jobs
+from scientistcloud.portal.api import data, datasets, events, health, jobs, uploads
 from scientistcloud.portal.dependencies import Caller, Gate
 from scientistcloud.portal.guards import (
     AccessLog,
@@ -27,18 +26,25 @@ from scientistcloud.portal.guards import (
     SmallBodies,
     add_security_headers,
 )
-from scientistcloud.portal.pages import login
+from scientistcloud.portal.live import Watcher
+from scientistcloud.portal.pages import dataset as dataset_page
+from scientistcloud.portal.pages import datasets as datasets_page
+from scientistcloud.portal.pages import jobs as jobs_page
+from scientistcloud.portal.pages import live as live_rows
+from scientistcloud.portal.pages import login, view
 from scientistcloud.portal.pages.errors import page_of_problem
 from scientistcloud.portal.problems import Problem, answer, problem_of
 from scientistcloud.portal.static_files import PublicFiles
 from scientistcloud.ports import Store
 from scientistcloud.settings import MIB, Settings
+from scientistcloud.uploads.folder import Limits
+from scientistcloud.uploads.processor import UploadProcessor
 
 _LOG = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
 FOR_PROGRAMS = ("/api/", "/data/", "/view-data/", "/healthz", "/readyz", "/static/", "/viewer/")
-STREAMS_ITS_BODY = ("/api/uploads/",)
+STREAMS_ITS_BODY = ("/api/uploads",)
 BODY_LIMIT_BYTES = 2 * MIB
 
 
@@ -58,10 +64,19 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
     app.state.settings = settings
     app.state.store = store
     app.state.gate = Gate(settings, store)
+    app.state.watcher = Watcher(store)
+    app.state.processor = UploadProcessor(
+        store,
+        data_dir=settings.data_dir,
+        limits=Limits.of(settings),
+        max_pending_per_dataset=settings.max_pending_per_dataset,
+    )
 
     app.mount("/static", PublicFiles(directory=STATIC), name="static")
-    for router in (health.router, jobs.router, login.router, *pages.routers()):
-        app.include_router(router)
+    for module in (health, uploads, datasets, jobs, events, data):
+        app.include_router(module.router)
+    for module in (login, datasets_page, dataset_page, jobs_page, live_rows, view):
+        app.include_router(module.router)
     _serve_openapi(app)
     _answer_errors(app)
 
@@ -76,8 +91,12 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
 
 
 @asynccontextmanager
-async def _lifespan(_app: FastAPI) -> AsyncIterator[None]:
-    yield
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async with uploads.tending(app.state.processor):
+        try:
+            yield
+        finally:
+            app.state.watcher.close()
 
 
 def _hosts(settings: Settings) -> set[str]:

@@ -22,7 +22,7 @@ router = APIRouter(include_in_schema=False)
 @router.get("/login")
 def show(request: Request, next: Annotated[str, Query()] = "/", wrong: bool = False) -> Response:  # noqa: A002  # the name in the address
     """The page to paste the token into."""
-    return page("login.html", request, None, next=_here(next), wrong=wrong)
+    return page("login.html", request, None, next=here(next), wrong=wrong)
 
 
 @router.post("/login")
@@ -35,8 +35,8 @@ def log_in(
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise Forbidden("another site sent this log-in; open the portal's own page")
     if not tokens.same(token.strip(), gate(request.scope).token):
-        return page("login.html", request, None, status_code=HTTPStatus.UNAUTHORIZED, next=_here(next), wrong=True)
-    return _welcome(request.scope, _here(next))
+        return page("login.html", request, None, status_code=HTTPStatus.UNAUTHORIZED, next=here(next), wrong=True)
+    return _welcome(request.scope, here(next))
 
 
 @router.post("/logout")
@@ -64,7 +64,7 @@ class LogInByAddress:
         if not given or scope["path"].startswith("/api/"):
             return await self._app(scope, receive, send)
         rest = urlencode([(name, value) for name, value in query if name != "token"])
-        bare = _here(scope["path"]) + (f"?{rest}" if rest else "")
+        bare = here(scope["path"]) + (f"?{rest}" if rest else "")
         if tokens.same(given[0], gate(scope).token):
             response = await run_in_threadpool(_welcome, scope, bare)
         else:
@@ -88,7 +88,7 @@ def _welcome(scope: Scope, to: str) -> Response:
     return response
 
 
-def _here(address: str) -> str:
+def here(address: str) -> str:
     """`address`, if it is a path of this portal; never one that leads to another site (`//`, `/\\`)."""
     if not address.startswith("/") or address[1:2] in ("/", "\\") or any(ord(c) < 32 for c in address):
         return "/"

@@ -1,0 +1,105 @@
+"""Bytes: source files, the converted form, and the form as the viewer can read it.
+
+``/data/UUID/source/…`` and ``/data/UUID/converted.ome.zarr/…`` are what is there now; ``/data/UUID/@TOKEN/…`` is
+one publication of the form, which never changes, so browsers keep it. ``/view-data/UUID/@TOKEN/NAME/…`` holds
+the same chunks under metadata with the one variable NAME, because viewers show the first of `multiscales` alone.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from urllib.parse import quote
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from scientistcloud.errors import NotFound
+from scientistcloud.layout import CONVERTED, PREVIEW
+from scientistcloud.portal.dependencies import SeenDataset, TheSettings
+from scientistcloud.portal.files import file_answer
+from scientistcloud.portal.forms import METADATA, Picture, find_picture, metadata_of, only_picture, pictures_of
+from scientistcloud.portal.guards import FILE_POLICY
+from scientistcloud.records import Dataset
+from scientistcloud.settings import Settings
+
+router = APIRouter(tags=["data"])
+
+FOR_EVER = "private, max-age=31536000, immutable"
+FRESH = "private, no-cache"
+_BYTES = "application/octet-stream"
+
+
+@router.get("/view-data/{uuid}/@{token}/{name}/{path:path}", response_class=Response)
+@router.head("/view-data/{uuid}/@{token}/{name}/{path:path}", include_in_schema=False)
+def get_view_data(
+    dataset: SeenDataset, token: int, name: str, path: str, request: Request, settings: TheSettings
+) -> Response:
+    """The form as the viewer reads it: one variable."""
+    form = form_folder(dataset, settings, token)
+    picture = find_picture(pictures_of(form, token), name)
+    if path == METADATA:
+        rewritten = json.dumps(only_picture(metadata_of(form, picture.group), picture)).encode()
+        body = b"" if request.method == "HEAD" else rewritten
+        headers = _file_headers(FOR_EVER) | {"Content-Length": str(len(rewritten))}
+        return Response(body, headers=headers, media_type="application/json")
+    return _form_file(form / picture.group, path, request, FOR_EVER)
+
+
+@router.get("/data/{uuid}/@{token}/{path:path}", response_class=Response)
+@router.head("/data/{uuid}/@{token}/{path:path}", include_in_schema=False)
+def get_form(dataset: SeenDataset, token: int, path: str, request: Request, settings: TheSettings) -> Response:
+    """One publication of the converted form; its bytes never change."""
+    return _form_file(form_folder(dataset, settings, token), path, request, FOR_EVER)
+
+
+@router.get("/data/{uuid}/{path:path}", response_class=Response)
+@router.head("/data/{uuid}/{path:path}", include_in_schema=False)
+def get_file(dataset: SeenDataset, path: str, request: Request, settings: TheSettings) -> Response:
+    """`source/…`, `converted.ome.zarr/…` or `preview.webp`, as they are now."""
+    folder = settings.folder.dataset(dataset.uuid)
+    kind, _, rest = path.partition("/")
+    if kind == "source" and rest:
+        return _source_file(folder.source, rest, request)
+    if kind == CONVERTED and rest:
+        return _form_file(folder.converted, rest, request, FRESH)
+    if path == PREVIEW:
+        headers = _file_headers(FRESH)
+        return file_answer(folder.root, (PREVIEW,), request, media_type="image/webp", headers=headers)
+    raise NotFound(f"there is no {path!r} in data set {dataset.uuid}; it has source/, {CONVERTED}/ and {PREVIEW}")
+
+
+def form_token(dataset: Dataset) -> int | None:
+    """The token of the form that is in place; None before there is one."""
+    return int(dataset.forms[-1]["token"]) if dataset.forms else None
+
+
+def form_folder(dataset: Dataset, settings: Settings, token: int) -> Path:
+    """Where the form published with `token` lies. Raises `NotFound` for one that has been replaced."""
+    if token != form_token(dataset):
+        raise NotFound(f"data set {dataset.uuid} has no form @{token} any more; open its page again")
+    return settings.folder.dataset(dataset.uuid).converted
+
+
+def pictures(dataset: Dataset, settings: Settings) -> tuple[Picture, ...]:
+    """What can be looked at of the data set's form; () before there is one."""
+    token = form_token(dataset)
+    return () if token is None else pictures_of(settings.folder.dataset(dataset.uuid).converted, token)
+
+
+def _form_file(root: Path, path: str, request: Request, cache: str) -> Response:
+    parts = path.split("/")
+    media_type = "application/json" if parts[-1] == METADATA else _BYTES
+    return file_answer(root, parts, request, media_type=media_type, headers=_file_headers(cache))
+
+
+def _source_file(root: Path, path: str, request: Request) -> Response:
+    parts = path.split("/")
+    headers = _file_headers(FRESH)
+    # Kept, never shown: an uploaded page must not run as one of ours.
+    headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(parts[-1], safe='')}"
+    return file_answer(root, parts, request, media_type=_BYTES, headers=headers)
+
+
+def _file_headers(cache: str) -> dict[str, str]:
+    return {"Cache-Control": cache, "Content-Security-Policy": FILE_POLICY}

@@ -1,0 +1,303 @@
+"""One data set: the viewer with its controls, how it stands, files, jobs, and how to use it from Python."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from math import sqrt
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from scientistcloud.access.rules import Action, may
+from scientistcloud.errors import NotFound
+from scientistcloud.layout import CONVERTED
+from scientistcloud.portal import viewer_state
+from scientistcloud.portal.api.data import form_token, pictures
+from scientistcloud.portal.colours import COLOUR_MAPS
+from scientistcloud.portal.dependencies import SeenDataset, TheAsker, TheSettings, TheStore
+from scientistcloud.portal.forms import Histogram, Picture, PictureAxis, find_picture
+from scientistcloud.portal.live import Row, snapshot
+from scientistcloud.portal.pages import words
+from scientistcloud.portal.pages.rendering import number, page
+from scientistcloud.portal.pages.shell import shell
+from scientistcloud.portal.pages.view import viewer_address
+from scientistcloud.records import Dataset
+from scientistcloud.settings import Settings
+
+router = APIRouter(include_in_schema=False)
+
+PAGE_FILES = 200
+
+
+@router.get("/datasets/{uuid}")
+def show(
+    dataset: SeenDataset,
+    request: Request,
+    asker: TheAsker,
+    store: TheStore,
+    settings: TheSettings,
+    variable: Annotated[str | None, Query()] = None,
+    after: Annotated[str | None, Query(description="The last file of the page before")] = None,
+) -> Response:
+    """The page of a data set."""
+    live = snapshot(store, asker.person, dataset.uuid)
+    row = live.rows.get(dataset.uuid) or Row(dataset, None)
+    found = _pictures(dataset, settings)
+    picture = find_picture(found, variable) if found else None
+    files = store.datasets.files(dataset.uuid, after=after, limit=PAGE_FILES + 1)
+    jobs = store.jobs.find(dataset_uuid=dataset.uuid, limit=100)
+    return page(
+        "dataset.html",
+        request,
+        asker,
+        shell=shell(store, asker.person),
+        dataset=dataset,
+        form=dataset.forms[-1] if dataset.forms else None,
+        token=form_token(dataset),
+        row=row,
+        state=words.state_of(row),
+        jobs=jobs[::-1],
+        may_change=may(asker.person, dataset, Action.CHANGE),
+        pictures=found,
+        picture=picture,
+        panel=panel(dataset, picture) if picture else None,
+        details=details(dataset, picture),
+        files=files[:PAGE_FILES],
+        more_files=files[PAGE_FILES - 1].path if len(files) > PAGE_FILES else None,
+        snippets=snippets(dataset, picture, request, settings) if picture else [],
+        seen=live.structure,
+        words=words,
+        quote=quote,
+    )
+
+
+def _pictures(dataset: Dataset, settings: Settings) -> tuple[Picture, ...]:
+    try:
+        return pictures(dataset, settings)
+    except NotFound:
+        return ()  # being replaced at this moment: the page says how it stands, and fetches itself again
+
+
+# -- the controls beside the viewer --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Slider:
+    """An axis that is not on the screen: time, a custom axis, or z while one plane is shown."""
+
+    name: str
+    label: str
+    length: int
+    index: int
+    scale: float
+    origin: float
+    unit: str
+    #: True: shown only while the layout is one plane, since the other layouts show this axis.
+    depth: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """What the controls beside the viewer need to know."""
+
+    address: str
+    sliders: tuple[Slider, ...]
+    volume: bool
+    rgb: bool
+    #: Name, colour (RRGGBB) and whether shown, for each of several channels; () where there is one.
+    channels: tuple[tuple[str, str, bool], ...]
+    #: For each channel (one for RGB): what the contrast control works on.
+    contrasts: tuple[dict[str, Any], ...]
+    #: For each contrast, paths of an SVG 256 × 64.
+    histograms: tuple[tuple[str, ...], ...]
+    maps: tuple[dict[str, Any], ...]
+    units: str
+
+    @property
+    def for_script(self) -> str:
+        """What the page's script works with."""
+        return json.dumps(
+            {
+                "contrasts": self.contrasts,
+                "sliders": [
+                    {
+                        "name": each.name, "length": each.length, "scale": each.scale, "origin": each.origin,
+                        "unit": each.unit, "depth": each.depth,
+                    }
+                    for each in self.sliders
+                ],
+                "rgb": self.rgb,
+                "volume": self.volume,
+                "units": self.units,
+            }
+        )  # fmt: skip
+
+
+def panel(dataset: Dataset, picture: Picture) -> Panel:
+    """The controls for `picture`."""
+    shown = viewer_state.shown_axes(picture)
+    several = len(picture.channels) > 1 and not picture.rgb
+    moved = [axis for axis in picture.axes if axis not in shown and axis.kind != "channel"]
+    sliders = [_slider(axis, depth=False) for axis in moved if axis.length > 1]
+    if len(shown) == 3 and shown[2].length > 1:
+        sliders.append(_slider(shown[2], depth=True))
+    contrasts = _contrasts(picture)
+    histograms = _histograms(picture)
+    return Panel(
+        address=viewer_address(dataset, picture),
+        sliders=tuple(sliders),
+        volume=len(shown) == 3,
+        rgb=picture.rgb,
+        channels=tuple(
+            (str(each.get("label") or f"channel {index}"), str(each.get("color") or "FFFFFF"), True)
+            for index, each in enumerate(picture.channels[: viewer_state.MOST_CHANNELS])
+        )
+        if several
+        else (),
+        contrasts=contrasts,
+        histograms=histograms,
+        maps=()
+        if several or picture.rgb
+        else tuple(
+            {
+                "name": each.name,
+                "label": each.label,
+                "stops": each.stops,
+                "shader": viewer_state.shader(picture, each),
+                "chosen": each.name == viewer_state.DEFAULT_MAP,
+            }
+            for each in COLOUR_MAPS.values()
+        ),
+        units=str(picture.attributes.get("units") or ""),
+    )
+
+
+def _slider(axis: PictureAxis, *, depth: bool) -> Slider:
+    return Slider(
+        name=axis.name,
+        label={"t": "Time", "z": "z"}.get(axis.name, axis.name),
+        length=axis.length,
+        index=axis.length // 2,
+        scale=axis.scale,
+        origin=axis.origin,
+        unit=_symbol(axis.unit),
+        depth=depth,
+    )
+
+
+def _contrasts(picture: Picture) -> tuple[dict[str, Any], ...]:
+    factor, offset = (_number(picture.attributes.get(name), default) for name, default in _PACKING)
+    channels = picture.channels[:1] if picture.rgb else picture.channels[: viewer_state.MOST_CHANNELS]
+    out = []
+    for index, channel in enumerate(channels):
+        window = viewer_state.window_of(channel)
+        if window is None:
+            continue
+        start, end, low, high = window
+        histogram = picture.histograms[index] if index < len(picture.histograms) else None
+        # The track is as wide as the histogram, which leaves out the far tails; typed numbers go to min and max.
+        out.append(
+            {
+                "start": start,
+                "end": end,
+                "min": low,
+                "max": high,
+                "low": histogram.low if histogram else low,
+                "high": histogram.high if histogram else high,
+                "factor": factor,
+                "offset": offset,
+            }
+        )
+    return tuple(out)
+
+
+_PACKING = (("scale_factor", 1.0), ("add_offset", 0.0))
+
+
+def _number(value: Any, default: float) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else default
+
+
+def _histograms(picture: Picture) -> tuple[tuple[str, ...], ...]:
+    if picture.rgb:
+        return (tuple(outline(each) for each in picture.histograms[:3]),)
+    reverse = picture.upside_down
+    return tuple((outline(each, reverse=reverse),) for each in picture.histograms)
+
+
+def outline(histogram: Histogram, *, reverse: bool = False) -> str:
+    """The histogram as an SVG path in a box of 256 × 64, roots of the counts so that small ones show."""
+    counts = histogram.counts[::-1] if reverse else histogram.counts
+    tallest = sqrt(max(counts)) or 1.0
+    width = 256 / len(counts)
+    steps = [f"M0 64V{64 - 62 * sqrt(counts[0]) / tallest:.1f}"]
+    steps += [f"H{width * (i + 1):.1f}V{64 - 62 * sqrt(n) / tallest:.1f}" for i, n in enumerate((*counts[1:], 0))]
+    return "".join(steps) + "V64Z"
+
+
+# -- the words beside it -------------------------------------------------------------------------
+
+_SYMBOLS = {
+    "micrometer": "µm", "nanometer": "nm", "millimeter": "mm", "centimeter": "cm", "meter": "m", "kilometer": "km",
+    "angstrom": "Å", "picometer": "pm", "second": "s", "millisecond": "ms", "microsecond": "µs", "minute": "min",
+    "hour": "h", "day": "d",
+}  # fmt: skip
+
+
+def _symbol(unit: str) -> str:
+    return _SYMBOLS.get(unit, unit)
+
+
+def details(dataset: Dataset, picture: Picture | None) -> list[tuple[str, str]]:
+    """Facts about the data set, in the order in which one asks for them."""
+    known: list[tuple[str, str]] = []
+    if picture is not None:
+        known += [(axis.name, number(axis.length) + _extent(axis)) for axis in picture.axes]
+        known.append(("Values", picture.dtype + (" RGB" if picture.rgb else "")))
+        if units := picture.attributes.get("units"):
+            known.append(("Unit", str(units)))
+        known.append(("Levels", str(len(picture.levels))))
+    if dataset.sensor not in ("", "auto"):
+        known.append(("Sensor", dataset.sensor))
+    return known
+
+
+def _extent(axis: PictureAxis) -> str:
+    if not axis.unit:
+        return ""
+    return f" · {number(axis.scale)} {_symbol(axis.unit)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Snippet:
+    """A few lines of Python that work as they stand."""
+
+    title: str
+    code: str
+    note: str
+
+
+def snippets(dataset: Dataset, picture: Picture, request: Request, settings: Settings) -> list[Snippet]:
+    """How to open `picture` from Python: by its path on this machine, and by its address from anywhere."""
+    level, _, variable = picture.levels[0].rpartition("/")
+    origin = settings.public_url.rstrip("/") or str(request.base_url).rstrip("/")
+    path = settings.folder.dataset(dataset.uuid).converted
+    here = Snippet(
+        "This machine",
+        "import xarray as xr\n\n"
+        f"data = xr.open_zarr(\n    {str(path)!r},\n    group={level!r}, chunks=None,\n)\n"
+        f"data[{variable!r}]\n",
+        "Needs xarray and zarr.",
+    )
+    anywhere = Snippet(
+        "Anywhere",
+        "import zarr\n\n"
+        f"root = zarr.open_consolidated(\n    {f'{origin}/data/{dataset.uuid}/{CONVERTED}'!r},\n"
+        '    storage_options={"client_kwargs": {"headers":\n        {"Authorization": "Bearer TOKEN"}}},\n)\n'
+        f"root[{picture.levels[0]!r}][:]\n",
+        "Needs zarr[remote]; TOKEN is what `scientistcloud serve` printed.",
+    )
+    return [here, anywhere] if settings.loopback else [anywhere]

@@ -1,0 +1,91 @@
+"""The list of data sets: cards, search, filters, the drop zone, and what is at work."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from scientistcloud.portal.api.data import form_token
+from scientistcloud.portal.dependencies import TheAsker, TheStore
+from scientistcloud.portal.live import Row, snapshot
+from scientistcloud.portal.pages import words
+from scientistcloud.portal.pages.rendering import page, shape, size
+from scientistcloud.portal.pages.shell import FILTERS, shell
+from scientistcloud.records import Dataset
+
+router = APIRouter(include_in_schema=False)
+
+PAGE_CARDS = 48
+
+
+@router.get("/")
+def show(
+    request: Request,
+    asker: TheAsker,
+    store: TheStore,
+    q: Annotated[str, Query(max_length=200)] = "",
+    show: Annotated[str, Query()] = "all",
+    after: Annotated[str | None, Query()] = None,
+) -> Response:
+    """The caller's data sets, newest first."""
+    chosen = show if show in FILTERS else "all"
+    found = store.datasets.find(
+        user=asker.person.email,
+        statuses=FILTERS[chosen][1],
+        text=q.strip() or None,
+        after=after,
+        limit=PAGE_CARDS + 1,
+    )
+    cards, more = found[:PAGE_CARDS], len(found) > PAGE_CARDS
+    jobs = store.jobs.current([dataset.uuid for dataset in cards])
+    live = snapshot(store, asker.person)
+    return page(
+        "datasets.html",
+        request,
+        asker,
+        shell=shell(store, asker.person),
+        filters=FILTERS,
+        chosen=chosen,
+        q=q.strip(),
+        after=after,
+        cards=[_card(Row(dataset, jobs.get(dataset.uuid))) for dataset in cards],
+        more=_address(q, chosen, cards[-1].uuid) if more else None,
+        rows=list(live.rows.values()),
+        seen=live.structure,
+        words=words,
+    )
+
+
+def _address(q: str, chosen: str, after: str) -> str:
+    given = {"q": q.strip(), "show": chosen if chosen != "all" else "", "after": after}
+    return "/?" + urlencode({name: value for name, value in given.items() if value})
+
+
+def _card(row: Row) -> dict[str, Any]:
+    dataset = row.dataset
+    token = form_token(dataset)
+    return {
+        "dataset": dataset,
+        "state": words.state_of(row),
+        "preview": None if token is None else f"/data/{dataset.uuid}/preview.webp?v={token}",
+        "facts": facts(dataset),
+    }
+
+
+def facts(dataset: Dataset) -> list[str]:
+    """What a card says below the name: shape and type once known, size, sensor."""
+    known: list[str] = []
+    if dataset.forms:
+        form = dataset.forms[-1]
+        if lengths := form.get("shape"):
+            known.append(shape([each for each in lengths if each != 1] or lengths))
+        if dtype := form.get("dtype"):
+            known.append("RGB" if form.get("rgb") else str(dtype))
+    if dataset.size_bytes:
+        known.append(size(dataset.size_bytes))
+    if dataset.sensor not in ("", "auto"):
+        known.append(dataset.sensor)
+    return known

@@ -1,0 +1,111 @@
+"""The bare viewer, which the data set's page shows in a frame.
+
+Neuroglancer's client finds its server by the address of its page: from ``…/v/VIEW/`` it reads its state at
+``…/events/VIEW`` and reports what the person did to ``…/state/VIEW``. VIEW is ``TOKEN.NAME``: the form's token
+and the variable.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator
+from functools import cache
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request
+from sse_starlette.sse import EventSourceResponse
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from scientistcloud.errors import InvalidSettings, NotFound
+from scientistcloud.portal.api.data import form_folder, form_token, pictures
+from scientistcloud.portal.api.events import STREAM_HEADERS, watcher
+from scientistcloud.portal.dependencies import OwnPage, SeenDataset, TheSettings
+from scientistcloud.portal.forms import Picture, find_picture, pictures_of
+from scientistcloud.portal.guards import VIEWER_POLICY
+from scientistcloud.portal.viewer_state import CONFIGURATION, state_of
+from scientistcloud.records import Dataset
+from scientistcloud.settings import Settings
+
+router = APIRouter(include_in_schema=False)
+
+_CLIENT = Path(__file__).parents[1] / "static/vendor/neuroglancer/index.html"
+
+
+@router.get("/view/{uuid}")
+def open_viewer(
+    dataset: SeenDataset, settings: TheSettings, variable: Annotated[str | None, Query()] = None
+) -> Response:
+    """To the viewer of the newest form."""
+    token = form_token(dataset)
+    if token is None:
+        raise NotFound(f"data set {dataset.uuid} has no picture yet; its page shows how far it is")
+    picture = find_picture(pictures(dataset, settings), variable)
+    return RedirectResponse(viewer_address(dataset, picture), HTTPStatus.SEE_OTHER)
+
+
+@router.get("/view/{uuid}/v/{view}/")
+def show(dataset: SeenDataset, view: str, settings: TheSettings) -> Response:
+    """The viewer's page: its own client, with our hands on it."""
+    _picture(dataset, view, settings)
+    return HTMLResponse(_client_page(), headers={"Content-Security-Policy": VIEWER_POLICY})
+
+
+@router.get("/view/{uuid}/events/{view}")
+def events(
+    dataset: SeenDataset,
+    view: str,
+    request: Request,
+    settings: TheSettings,
+    known: Annotated[str, Query(alias="gs")] = "",
+) -> Response:
+    """Configuration and state, once; a viewer that comes back keeps what the person did meanwhile."""
+    picture, token = _picture(dataset, view, settings)
+    origin = settings.public_url.rstrip("/") or str(request.base_url).rstrip("/")
+    source = f"{origin}/view-data/{dataset.uuid}/@{token}/{quote(picture.name)}/"
+    messages = [] if known else [("c", CONFIGURATION), ("s", state_of(picture, source))]
+
+    async def stream() -> AsyncIterator[dict[str, str]]:
+        for kind, state in messages:
+            yield {"data": json.dumps({"k": kind, "s": state, "g": view})}
+        await watcher(request).closed.wait()  # nothing more to say
+
+    return EventSourceResponse(stream(), headers=STREAM_HEADERS)
+
+
+@router.post("/view/{uuid}/state/{view}")
+async def keep_state(_own: OwnPage, request: Request) -> dict[str, str]:
+    """Acknowledge what the person did. It stays in the browser; nothing here changes."""
+    said = await request.json()
+    return {"g": f"{said.get('c')}/{said.get('g')}"}
+
+
+def viewer_address(dataset: Dataset, picture: Picture) -> str:
+    """Where the viewer shows `picture`."""
+    return f"/view/{dataset.uuid}/v/{quote(f'{form_token(dataset)}.{picture.name}', safe='')}/"
+
+
+def _picture(dataset: Dataset, view: str, settings: Settings) -> tuple[Picture, int]:
+    token, _, name = view.partition(".")
+    if not token.isdecimal():
+        raise NotFound(f"there is no view {view!r}; open the data set's page")
+    found = pictures_of(form_folder(dataset, settings, int(token)), int(token))
+    return find_picture(found, name), int(token)
+
+
+@cache
+def _client_page() -> str:
+    try:
+        page = _CLIENT.read_text()
+    except OSError as missing:
+        raise InvalidSettings("the viewer's files are missing; install ScientistCloud again") from missing
+    # From one place for all data sets, so that a browser fetches the viewer once.
+    page = re.sub(r'(src|href)="([\w.]+)"', r'\1="/static/vendor/neuroglancer/\2"', page)
+    ours = (
+        '<link href="/static/viewer-frame.css" rel="stylesheet">'
+        '<script defer src="/static/viewer-frame.js"></script></head>'
+    )
+    return page.replace("</head>", ours).replace("<html>", '<html lang="en">')
