@@ -131,3 +131,19 @@ def _spaced(images: Sequence[Image], options: ReadOptions) -> list[Image]:
         )
         for image in images
     ]
+
+
+def options_from_text(*, array: str | None, axes: str | None, spacing: str | None) -> ReadOptions:
+    """Options as people type them: `axes` as ``t,y,x``, `spacing` as ``z=2.5,y=0.4``.
+
+    Raises `InvalidParameters`.
+    """
+    steps: dict[str, float] = {}
+    for part in spacing.split(",") if spacing else []:
+        name, _, number = part.partition("=")
+        try:
+            steps[name.strip()] = float(number)
+        except ValueError:
+            raise InvalidParameters(f"{part!r} is no axis with a number; write z=2.5,y=0.4,x=0.4") from None
+    names = tuple(name.strip() for name in axes.split(",")) if axes else None
+    return ReadOptions(array=array, axes=names, spacing=steps)

@@ -29,6 +29,8 @@ class Coordinates:
         for variable in variables:
             self._attendants |= {found.path for found in self._named(variable)}
         self._attendants |= {variable.path for variable in variables if _geographic(variable)}
+        # Which node belongs to which face of an unstructured mesh (UGRID) is no picture.
+        self._attendants |= {variable.path for variable in variables if "connectivity" in variable.text("cf_role")}
 
     def data(self) -> list[Variable]:
         """What is no coordinate, bounds or scalar, in the order of the file."""
@@ -38,8 +40,9 @@ class Coordinates:
         if any(len(variable.dims) > 1 for variable in found):
             return found
         # Nothing but latitudes and longitudes, say: then these are the data.
-        bounds = {bound.path for variable in self._variables for bound in self.bounds(variable)}
-        return [variable for variable in self._variables if variable.dims and variable.path not in bounds]
+        no_fields = {bound.path for variable in self._variables for bound in self.bounds(variable)}
+        no_fields |= {variable.path for variable in self._variables if "connectivity" in variable.text("cf_role")}
+        return [variable for variable in self._variables if variable.dims and variable.path not in no_fields]
 
     def of(self, variable: Variable) -> list[Variable]:
         """Coordinates, their bounds and the grid mapping of `variable`, each once."""

@@ -64,6 +64,8 @@ class Describer:
                 found.plots.append(variable.path)
             elif not math.prod(variable.shape):
                 found.warnings.append(f"{variable.path} has no values yet {variable.shape} and was left out")
+            elif sum(length > 1 for length in variable.shape) < 2:
+                found.plots.append(variable.path)
             else:
                 found.images.extend(self._images(variable, found.warnings))
                 misfits += [f"{variable.path} ({each})" for each in attributes(variable).impossible]
@@ -89,7 +91,7 @@ class Describer:
             warnings.append(f"{variable.path} has more axes than an image may have: one image for each {split}")
         made = []
         for fixed in roles.views(variable.dims):
-            where = "".join(f", {variable.dims[dim].name} {at + 1}" for dim, at in fixed.items())
+            where = "".join(f", {variable.dims[dim].name} {fixed[dim] + 1}" for dim in roles.split)
             coordinates, stored_names = self._attendants(variable, fixed)
             image = Image(
                 name=variable.name,
@@ -114,10 +116,12 @@ class Describer:
         if coordinate is None or dimension.length < 2:
             return plain
         values = unpacked(coordinate, self._values_of(coordinate))
-        steps = np.diff(values)
-        step = float(steps.mean())
-        # Single precision leaves a grid of 0.75° uneven in the fifth digit.
-        if not np.isfinite(steps).all() or step == 0 or not np.allclose(steps, step, rtol=1e-3, atol=0):
+        if not np.isfinite(values).all():
+            return plain
+        # Single precision leaves a grid uneven: in the fifth digit of steps of 0.75°, in the second of 0.001°.
+        step = float(values[-1] - values[0]) / (dimension.length - 1)
+        rounding = np.finfo(coordinate.dtype).eps * np.abs(values).max() if coordinate.dtype.kind == "f" else 0.0
+        if not 0 < abs(step) < math.inf or not np.allclose(np.diff(values), step, rtol=1e-3, atol=2 * rounding):
             return plain
         units = coordinate.text("units")
         unit = ome_time(units) if kind is AxisKind.TIME or since(units) else ome_length(units)
@@ -160,6 +164,8 @@ class Describer:
         return out
 
     def _values_of(self, variable: Variable) -> Array:
+        if variable.handle is None:
+            return np.zeros((), variable.dtype)
         if variable.path not in self._values:
             self._values[variable.path] = self._read(variable, tuple(slice(0, n) for n in variable.shape))
         return self._values[variable.path]

@@ -71,8 +71,8 @@ class NetcdfReader:
         if not found:
             names = ", ".join(name.strip("/") for name in plots[:12]) or "there is none with numbers"
             raise UnsupportedSource(
-                f"{files[0].name} holds a plot, not a picture: none of its variables has two dimensions or more "
-                f"({names}); send a file with a field of at least two dimensions"
+                f"{files[0].name} holds a plot, not a picture: none of its variables is longer than 1 along two "
+                f"dimensions ({names}); send a file with a field of at least two"
             )
         found.sort(key=lambda each: rank(each[0].image), reverse=True)  # stable: the first in the file stays first
         self._images = [(described, values) for described, values, _ in found]

@@ -66,6 +66,8 @@ class Meaning:
     axes: tuple[tuple[int, AxisKind], ...]
     #: Dimensions that become a series of images.
     split: tuple[int, ...]
+    #: Dimensions of length 1 for which there is no axis.
+    single: tuple[int, ...]
 
     @property
     def order(self) -> tuple[int, ...]:
@@ -79,7 +81,7 @@ class Meaning:
     def views(self, dims: Sequence[Dimension]) -> Iterator[dict[int, int]]:
         """The fixed indices of each image of the series."""
         for index in product(*(range(dims[dim].length) for dim in self.split)):
-            yield dict(zip(self.split, index, strict=True))
+            yield dict(zip(self.split, index, strict=True)) | dict.fromkeys(self.single, 0)
 
 
 def meaning(variable: Variable, coordinates: dict[str, Variable]) -> Meaning:
@@ -89,20 +91,28 @@ def meaning(variable: Variable, coordinates: dict[str, Variable]) -> Meaning:
     a picture whatever they are (time against depth).
     """
     dims = variable.dims
+    long = [index for index, dim in enumerate(dims) if dim.length > 1]
     names = [(dim.name, coordinates.get(dim.path)) for dim in dims]
     times = [index for index, (name, found) in enumerate(names) if is_time(name, found)]
     others = [index for index, (name, found) in enumerate(names) if index not in times and is_other(name, found)]
     rest = [index for index in range(len(dims)) if index not in times and index not in others]
     space = rest[-3:]
-    while len(space) < 2:  # not enough of them: the last of the others are drawn as a plane
-        pool = others or times
-        space = sorted([*space, pool.pop()])
-    customs = sorted([*others, *rest[:-3]])
-    custom = customs[-1:]
-    time = times[-1:]
-    split = sorted(set(range(len(dims))) - {*space, *custom, *time})
-    # An axis of length 1 needs no series of its own, but would take the place of a longer one.
+    if sum(index in long for index in space) < min(2, len(long)):  # too few of them to be drawn: whatever is long
+        space = long[-2:]
+    customs = [index for index in range(len(dims)) if index not in times and index not in space]
+    custom = _longest(customs, dims)
+    time = _longest([index for index in times if index not in space], dims)
     axes = [(index, AxisKind.TIME) for index in time]
     axes += [(index, AxisKind.CUSTOM) for index in custom]
     axes += [(index, AxisKind.SPACE) for index in space]
-    return Meaning(tuple(axes), tuple(split))
+    left = set(range(len(dims))) - {*space, *custom, *time}
+    return Meaning(
+        axes=tuple(axes),
+        split=tuple(index for index in sorted(left) if index in long),
+        single=tuple(index for index in sorted(left) if index not in long),
+    )
+
+
+def _longest(indices: Sequence[int], dims: Sequence[Dimension]) -> list[int]:
+    """The last of those that are longer than 1, else the last; an axis of length 1 takes nobody's place."""
+    return ([index for index in indices if dims[index].length > 1] or list(indices))[-1:]

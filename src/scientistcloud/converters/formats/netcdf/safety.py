@@ -6,6 +6,8 @@ behalf of whoever sent them.
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -13,7 +15,8 @@ import h5py
 from scientistcloud.errors import UnreadableSource, UnsafeSource, UnsupportedSource
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_NETCDF = ("_NCProperties", "_Netcdf4Dimid", "_Netcdf4Coordinates", "_nc3_strict")
+_DEEPEST = 64
+_MARKS = ("_NCProperties", "_Netcdf4Dimid", "_Netcdf4Coordinates", "_nc3_strict")
 
 
 def check(path: Path) -> None:
@@ -35,11 +38,14 @@ def check(path: Path) -> None:
 
 
 def _walk(name: str, file: h5py.File) -> bool:
-    netcdf = any(mark in file.attrs for mark in _NETCDF)
+    """Look at every link and data set; whether it is all in all a netCDF-4 file."""
+    looked = _Looked(marked=_is_marked(file))
     seen = {h5py.h5o.get_info(file.id).addr}
-    waiting: list[h5py.Group] = [file]
+    waiting: list[tuple[h5py.Group, int]] = [(file, 0)]
     while waiting:
-        group = waiting.pop()
+        group, depth = waiting.pop()
+        if depth > _DEEPEST:
+            raise UnsupportedSource(f"{name} has groups {depth} deep in each other; send a file with fewer")
         for key in group:
             where = f"{group.name.rstrip('/')}/{key}"
             link = group.get(key, getlink=True)
@@ -48,7 +54,7 @@ def _walk(name: str, file: h5py.File) -> bool:
                     f"{name} names another file: the link {where} leads to {link.filename!r}; send {_ALONE}"
                 )
             if isinstance(link, h5py.SoftLink):
-                continue  # within this file; what it leads to is seen on its own
+                continue  # within this file; what it leads to is looked at on its own
             if not isinstance(link, h5py.HardLink):
                 raise UnsafeSource(f"{name} has a link of an unknown kind: {where}; send {_ALONE}")
             found = group[key]
@@ -57,11 +63,35 @@ def _walk(name: str, file: h5py.File) -> bool:
                 continue
             seen.add(address)
             if isinstance(found, h5py.Group):
-                waiting.append(found)
+                waiting.append((found, depth + 1))
             elif isinstance(found, h5py.Dataset):
                 _check_storage(name, where, found)
-                netcdf = netcdf or any(mark in found.attrs for mark in _NETCDF)
-    return netcdf
+                looked.marked = looked.marked or _is_marked(found)
+                looked.scaled = looked.scaled and (found.ndim == 0 or _is_scaled(found))
+                looked.datasets += 1
+    ordered = bool(file.id.get_create_plist().get_link_creation_order())
+    return looked.marked or (ordered and looked.scaled and looked.datasets > 0)
+
+
+@dataclass(slots=True)
+class _Looked:
+    #: Something carries an attribute that only the netCDF library writes, or keeps to a convention for netCDF.
+    marked: bool
+    #: Each data set has dimensions, as every netCDF variable has; old files carry no other sign.
+    scaled: bool = True
+    datasets: int = 0
+
+
+def _is_marked(found: h5py.Group | h5py.Dataset) -> bool:
+    if any(mark in found.attrs for mark in _MARKS):
+        return True
+    said = found.attrs.get("Conventions") if isinstance(found, h5py.File) else None
+    text = said.decode("latin-1") if isinstance(said, bytes) else str(said)
+    return bool(re.match(r"\W*(CF|COARDS|ACDD)\b", text))
+
+
+def _is_scaled(found: h5py.Dataset) -> bool:
+    return "DIMENSION_LIST" in found.attrs or "CLASS" in found.attrs
 
 
 _ALONE = "a copy that holds its data itself"

@@ -33,6 +33,7 @@ class Variable:
     attributes: dict[str, Any]
     #: The block that one read touches; None where it lies in one piece.
     chunk: tuple[int, ...] | None
+    #: netCDF4's variable; None for a grid mapping of type text, whose value means nothing (CF 5.6).
     handle: Any
 
     @property
@@ -68,10 +69,13 @@ def walk(dataset: netCDF4.Dataset) -> tuple[list[Variable], list[str]]:
             handle.set_always_mask(False)
             where = f"{path}/{name}"
             dtype = _stored(handle)
-            if dtype is None:
-                others.append(where)
-                continue
             attributes = {key: handle.getncattr(key) for key in handle.ncattrs()}
+            if dtype is None:
+                if not handle.dimensions and {"grid_mapping_name", "crs_wkt", "spatial_ref"} & attributes.keys():
+                    found.append(Variable(where, (), np.dtype(np.int32), attributes, None, None))
+                else:
+                    others.append(where)
+                continue
             if isinstance(handle.datatype, netCDF4.EnumType):
                 meanings = handle.datatype.enum_dict
                 attributes.setdefault("flag_values", np.array(list(meanings.values()), dtype))
