@@ -38,7 +38,7 @@ settings = read_settings()
 try:
     BackgroundService(
         open_store(settings.store_url), data_dir=settings.data_dir, worker_id=sys.argv[1], slots=int(sys.argv[2]),
-        tasks=sys.argv[3:] or None,
+        tasks=sys.argv[3:],
     ).run()
 except ScientistCloudError as failed:
     sys.exit(str(failed))
@@ -102,12 +102,15 @@ class Site:
         tasks: tuple[str, ...] = ("service_tasks:Trial",),
         **settings: object,
     ) -> WorkerProcess:
-        """A worker that has come up (or failed to)."""
+        """A worker that has come up or failed. Without `tasks` it is the command, with all that is installed."""
+        command = ["-c", WORKER, name, str(slots), *tasks]
+        if not tasks:
+            command = ["-m", "scientistcloud", "worker", "--slots", str(slots), "--worker-id", name]
         log = self.root / f"{name}-{len(self.workers)}.stderr"
         given = {"DATA_DIR": self.root, "LEASE_SECONDS": self.lease_seconds, **settings}
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-c", WORKER, name, str(slots), *tasks],
+                [sys.executable, *command],
                 stderr=file,
                 env={
                     **os.environ,

@@ -88,6 +88,16 @@ def test_a_file_that_is_no_data_gets_its_error_and_the_worker_goes_on(site: Site
     site.settled(good, DatasetStatus.DONE)
 
 
+def test_the_command_says_in_one_line_why_it_cannot_start(site: Site) -> None:
+    site.worker("ada", tasks=())
+
+    second = site.worker("ada", tasks=())
+
+    assert second.ends() == 2
+    (line,) = second.log.read_text().splitlines()
+    assert "a worker called ada runs already" in line
+
+
 def test_a_warm_template_can_convert_and_read_all_that_is_installed() -> None:
     runner = Runner(silence_seconds=30)
     runner.start()
