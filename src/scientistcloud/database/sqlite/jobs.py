@@ -173,7 +173,7 @@ class SqliteJobs:
             last: Row | None = connection.execute(
                 f"SELECT {JOB_COLUMNS} FROM jobs INDEXED BY jobs_ended "
                 "WHERE dataset_uuid = :uuid AND finished_at IS NOT NULL AND job_type <> :deletion "
-                "ORDER BY finished_at DESC, n DESC LIMIT 1",
+                "ORDER BY finished_at DESC, seq DESC LIMIT 1",
                 values,
             ).fetchone()
         first = None if head is None else job_of(head)

@@ -71,7 +71,7 @@ _FIRST = (
     "CREATE INDEX jobs_delay_of ON jobs (dataset_uuid) WHERE waits_for = 'time' AND head IS NULL",
     "CREATE INDEX jobs_running ON jobs (boot_id, beat + lease_seconds) WHERE status = 'running'",
     "CREATE INDEX jobs_updated ON jobs (updated_at)",
-    "CREATE INDEX jobs_ended ON jobs (dataset_uuid, finished_at, status) WHERE finished_at IS NOT NULL",
+    "CREATE INDEX jobs_ended ON jobs (dataset_uuid, finished_at, seq, status) WHERE finished_at IS NOT NULL",
     "CREATE INDEX jobs_foreign ON jobs (n) WHERE seq IS NULL",
     # -- data sets -------------------------------------------------------------------------------
     """CREATE TABLE visstoredatas (

@@ -1,0 +1,347 @@
+"""The database file: made, migrated, refused; what it says when it cannot be used."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import sqlite3
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from scientistcloud import JobQueueManager, open_store
+from scientistcloud.database.sqlite import migrations
+from scientistcloud.database.sqlite.connection import Database
+from scientistcloud.errors import (
+    IncompatibleInstallation,
+    InvalidSettings,
+    InvalidTransition,
+    NoSpace,
+    Unavailable,
+)
+from scientistcloud.ports import Store
+
+HEART = "11111111-1111-4111-8111-111111111111"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "scientistcloud.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    store = open_store(f"sqlite:///{path}")
+    yield store
+    store.close()
+
+
+def create(store: Store) -> str:
+    return JobQueueManager(store).create_job(dataset_uuid=HEART, job_type="dataset_conversion", parameters={})
+
+
+def alter(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def list_jobs_of(path: Path) -> None:
+    store = open_store(f"sqlite:///{path}")
+    try:
+        JobQueueManager(store).list_jobs()
+    finally:
+        store.close()
+
+
+# -- opening -------------------------------------------------------------------------------------
+
+
+def test_a_new_database_is_made_with_its_folder(path: Path) -> None:
+    store = open_store(f"sqlite:///{path}")
+
+    assert path.is_file()
+    assert store.url == f"sqlite:///{path}"
+    store.close()
+
+
+def test_an_empty_file_becomes_a_database(path: Path) -> None:
+    path.parent.mkdir()
+    path.touch()
+
+    open_store(f"sqlite:///{path}").close()
+
+    assert path.stat().st_size > 0
+
+
+def test_what_was_written_is_there_when_it_is_opened_again(path: Path) -> None:
+    first = open_store(f"sqlite:///{path}")
+    job_id, installation = create(first), first.meta.installation_id()
+    first.close()
+
+    again = open_store(f"sqlite:///{path}")
+
+    assert again.jobs.get(job_id) is not None
+    assert again.meta.installation_id() == installation
+    again.close()
+
+
+def test_two_stores_of_one_file_see_each_other_s_commits(path: Path, store: Store) -> None:
+    other = open_store(f"sqlite:///{path}")
+    before = other.change_mark()
+
+    job_id = create(store)
+
+    assert other.change_mark() != before
+    assert other.jobs.get(job_id) is not None
+    other.close()
+
+
+@pytest.mark.parametrize("content", [b"GIF89a, and so on", b"SQLite format 3\0 and then nonsense" * 100])
+def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path, content: bytes) -> None:
+    path.parent.mkdir()
+    path.write_bytes(content)
+
+    with pytest.raises(IncompatibleInstallation, match=r"not a database|damaged"):
+        open_store(f"sqlite:///{path}")
+
+    assert path.read_bytes() == content
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_another_program_s_database_is_refused_and_left_alone(path: Path) -> None:
+    path.parent.mkdir()
+    alter(path, "CREATE TABLE holidays (day TEXT)")
+    before = path.read_bytes()
+
+    with pytest.raises(IncompatibleInstallation, match="another program"):
+        open_store(f"sqlite:///{path}")
+
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_newer_database_is_refused(path: Path) -> None:
+    open_store(f"sqlite:///{path}").close()
+    alter(path, "PRAGMA user_version = 999")
+
+    with pytest.raises(IncompatibleInstallation, match="newer ScientistCloud"):
+        open_store(f"sqlite:///{path}")
+
+
+def test_an_older_database_is_copied_aside_and_brought_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = open_store(f"sqlite:///{path}")
+    job_id = create(first)
+    first.close()
+    steps = (*migrations.MIGRATIONS, ("CREATE TABLE shelves (name TEXT)", "INSERT INTO shelves VALUES ('top')"))
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        migrations.migrate(connection, path, migrations=steps)
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (shelf,) = connection.execute("SELECT name FROM shelves").fetchone()
+
+    assert (version, shelf) == (2, "top")
+    with closing(sqlite3.connect(f"{path}.version-1")) as copy:
+        assert copy.execute("SELECT job_id FROM jobs").fetchall() == [(job_id,)]
+        assert copy.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+def test_a_migration_that_fails_leaves_the_version_before_it(path: Path) -> None:
+    open_store(f"sqlite:///{path}").close()
+    steps = (*migrations.MIGRATIONS, ("CREATE TABLE shelves (name TEXT)", "nonsense"))
+
+    connection = sqlite3.connect(path, isolation_level=None)
+    with closing(connection), pytest.raises(sqlite3.OperationalError):
+        migrations.migrate(connection, path, migrations=steps)
+
+    open_store(f"sqlite:///{path}").close()
+
+
+@pytest.mark.parametrize("place", ["/proc/nowhere/scientistcloud.db", "/dev/null/scientistcloud.db"])
+def test_a_folder_that_cannot_be_made_is_named(place: str) -> None:
+    with pytest.raises(InvalidSettings, match=f"{Path(place).parent}.*DATABASE_URL"):
+        open_store(f"sqlite:///{place}")
+
+
+def test_a_folder_in_the_place_of_the_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match="is a folder"):
+        open_store(f"sqlite:///{tmp_path}")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+
+    with pytest.raises(InvalidSettings, match="cannot be written"):
+        open_store(f"sqlite:///{tmp_path}/scientistcloud.db")
+
+
+@pytest.mark.parametrize("url", ["mysql://ada:secret@host/db", "sqlite://relative.db", "nonsense", "sqlite:///"])
+def test_an_address_that_is_not_known_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(InvalidSettings, match="DATABASE_URL") as refused:
+        open_store(url)
+    assert "secret" not in str(refused.value)
+
+
+# -- using ---------------------------------------------------------------------------------------
+
+
+def test_a_database_held_by_another_program_is_unavailable_and_not_empty(
+    path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(store)
+    impatient = Database(path)
+    impatient._writer.execute("PRAGMA busy_timeout = 50")
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable, match="held locked by another program"), impatient.write():
+            pass
+        other.execute("ROLLBACK")
+
+    with impatient.write():
+        pass
+    impatient.close()
+
+
+def test_a_damaged_database_says_so(path: Path) -> None:
+    store = open_store(f"sqlite:///{path}")
+    for _ in range(50):
+        create(store)
+    store.close()
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (path.stat().st_size - 4096))
+
+    with pytest.raises(IncompatibleInstallation, match="damaged"):
+        list_jobs_of(path)
+
+
+def test_a_full_disk_is_said_and_nothing_is_half_written(path: Path, store: Store) -> None:
+    create(store)
+    big = {"dataset_uuid": HEART, "job_type": "dataset_conversion", "parameters": {"a": "x" * 900_000}}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Python ignores SIGXFSZ, so what goes beyond the limit is an error of the write.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, hard))
+    try:
+        with pytest.raises((NoSpace, Unavailable), match=str(path)):
+            JobQueueManager(store).create_jobs([big] * 8)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert len(JobQueueManager(store).list_jobs()) == 1
+    create(store)
+    assert len(JobQueueManager(store).list_jobs()) == 2
+
+
+def test_a_closed_store_says_that_it_is_closed(path: Path) -> None:
+    store = open_store(f"sqlite:///{path}")
+    store.close()
+    store.close()
+
+    with pytest.raises(InvalidTransition, match="closed here"):
+        store.jobs.stats()
+    with pytest.raises(InvalidTransition, match="closed here"):
+        create(store)
+
+
+def _use_in_child(store: Store, path: Path, said: multiprocessing.SimpleQueue[str]) -> None:
+    try:
+        store.jobs.stats()
+        said.put("it answered")
+    except InvalidTransition as refused:
+        said.put(str(refused))
+    own = open_store(f"sqlite:///{path}")
+    said.put(create(own))
+    own.close()
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_is_refused_the_parent_s_store_and_opens_its_own(path: Path, store: Store) -> None:
+    context = multiprocessing.get_context("fork")
+    said = context.SimpleQueue()
+
+    child = context.Process(target=_use_in_child, args=(store, path, said))
+    child.start()
+    refusal, job_id = said.get(), said.get()
+    child.join(30)
+
+    assert "before this process was forked" in refusal
+    assert store.jobs.get(job_id) is not None
+    assert child.exitcode == 0
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_forked_in_the_middle_of_a_write_does_not_keep_the_lock(path: Path, store: Store) -> None:
+    context = multiprocessing.get_context("fork")
+    done = context.Event()
+    database = Database(path)
+
+    with database.write():
+        child = context.Process(target=done.wait, args=(30,))
+        child.start()
+    create(store)  # would wait for the lock in vain
+
+    done.set()
+    child.join(30)
+    database.close()
+
+
+def test_many_threads_may_read_and_write_at_once(store: Store) -> None:
+    queue = JobQueueManager(store)
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for _ in range(5):
+                dataset_uuid = str(uuid.uuid4())
+                queue.create_job(dataset_uuid=dataset_uuid, job_type="dataset_conversion", parameters={})
+                assert len(queue.list_jobs(dataset_uuid=dataset_uuid)) == 1
+        except BaseException as error:  # noqa: BLE001  # raised again in the test's own thread
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    assert errors == []
+    assert queue.stats().by_status["pending"] == 100
+
+
+# -- plans ---------------------------------------------------------------------------------------
+
+
+def test_no_statement_of_a_claim_reads_the_whole_table(path: Path, store: Store) -> None:
+    queue = JobQueueManager(store)
+    with store.trace() as seen:
+        for _ in range(3):
+            create(store)
+        job = queue.get_next_job("ada")
+        assert job is not None
+        queue.heartbeat(job)
+        following = queue.complete_job(job, claim_next=True)
+        assert following is not None
+        queue.fail_job(following, "again")
+        queue.get_next_job("ada", wait_seconds=0.01)
+        store.jobs.line(HEART)
+        store.jobs.current([HEART])
+
+    with closing(sqlite3.connect(path)) as connection:
+        plans = {
+            statement: [str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
+            for statement in seen
+            if statement.startswith(("SELECT", "UPDATE", "DELETE", "INSERT"))
+        }
+    assert len(plans) > 10
+    for statement, plan in plans.items():
+        # An index on a condition holds only what is to be found, so reading all of it reads nothing in vain.
+        whole = [step for step in plan if step.startswith("SCAN jobs") and "jobs_foreign" not in step]
+        assert whole == [], statement
+        assert not any("TEMP B-TREE" in step for step in plan), statement
