@@ -180,7 +180,8 @@ class BackgroundService:
     def _keep_leases(self, started_at: datetime) -> None:
         lease = self.settings.lease_seconds
         looked = announced = self.store.clock.monotonic()
-        while not self._ended.wait(_PULSE_SECONDS):
+        at_rest = min(1.0, lease / 6)
+        while not self._ended.wait(_PULSE_SECONDS if self._running else at_rest):
             for attempt in list(self._running):
                 attempt.pulse()
             now = self.store.clock.monotonic()
