@@ -14,8 +14,7 @@ import click
     "--worker-id", metavar="NAME", help="Name of this worker; by default the first free one of this host."
 )
 @click.option("--data-dir", type=click.Path(path_type=Path), help="The data folder, the same on all machines.")
-@click.option("--database-url", metavar="URL", help="The database; by default the one in the data folder.")
-def command(slots: int, worker_id: str | None, data_dir: Path | None, database_url: str | None) -> None:
+def command(slots: int, worker_id: str | None, data_dir: Path | None) -> None:
     """A background service alone, for another machine: claims jobs and runs them.
 
     The first Ctrl-C or SIGTERM lets what runs end, the second gives it back to the queue.
@@ -25,7 +24,7 @@ def command(slots: int, worker_id: str | None, data_dir: Path | None, database_u
     from scientistcloud.settings import read_settings
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    settings = read_settings(data_dir=data_dir, database_url=database_url)
+    settings = read_settings(data_dir=data_dir)
     store = open_store(settings.store_url)
     try:
         BackgroundService(
