@@ -1,0 +1,234 @@
+"""The queue between processes: side by side, killed, stopped."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from scientistcloud import JobQueueManager, open_store
+from scientistcloud.errors import Unavailable
+from scientistcloud.ports import Store
+from scientistcloud.records import Job, JobStatus
+
+PROGRAMS = Path(__file__).with_name("queue_programs.py")
+Process = subprocess.Popen[str]
+Start = Callable[..., Process]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "scientistcloud.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    store = open_store(f"sqlite:///{path}")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def queue(store: Store) -> JobQueueManager:
+    return JobQueueManager(store)
+
+
+@pytest.fixture
+def start(path: Path) -> Iterator[Start]:
+    """``start("work", …)`` starts a program; all are ended with the test."""
+    running: list[Process] = []
+
+    def start(name: str, *arguments: object) -> Process:
+        command = [sys.executable, str(PROGRAMS), name, str(path), *map(str, arguments)]
+        running.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        return running[-1]
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def create_many(queue: JobQueueManager, *, datasets: int, jobs_each: int) -> list[str]:
+    uuids = [str(uuid.uuid4()) for _ in range(datasets)]
+    return queue.create_jobs(
+        [
+            {"dataset_uuid": dataset_uuid, "job_type": "dataset_conversion", "parameters": {}}
+            for _ in range(jobs_each)
+            for dataset_uuid in uuids
+        ]
+    )
+
+
+def said(process: Process, seconds: float = 120) -> list[list[str]]:
+    """All that the process says until it ends by itself."""
+    out, _ = process.communicate(timeout=seconds)
+    return [line.split() for line in out.splitlines()]
+
+
+def next_line(process: Process) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def check_order(jobs: list[Job]) -> None:
+    """Of one data set no two accepted attempts overlap, and they come in the order of creation."""
+    by_dataset: dict[str, list[Job]] = {}
+    for job in jobs:
+        by_dataset.setdefault(job.dataset_uuid, []).append(job)
+    for line in by_dataset.values():
+        line.sort(key=lambda job: job.seq)
+        ends = [job.history[-1] for job in line]
+        for earlier, later in pairwise(ends):
+            assert earlier.finished_at <= later.started_at
+
+
+def check_intact(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_no_two_processes_get_the_same_job(queue: JobQueueManager, start: Start) -> None:
+    ids = create_many(queue, datasets=25, jobs_each=6)
+
+    workers = [start("work", f"w{n}", 60, 0) for n in range(3)]
+    done = [line[1] for worker in workers for line in said(worker) if line[0] == "completed"]
+
+    assert Counter(done) == Counter(ids)
+    jobs = queue.list_jobs(limit=1000)
+    assert {job.status for job in jobs} == {JobStatus.COMPLETED}
+    assert {job.attempt for job in jobs} == {1}
+    check_order(jobs)
+
+
+def test_a_sleeping_worker_of_another_process_is_woken(queue: JobQueueManager, start: Start) -> None:
+    worker = start("work", "sleeper", 60, 0)
+    assert next_line(worker) == "ready"
+
+    job_id = create_many(queue, datasets=1, jobs_each=1)[0]
+
+    assert [line[1] for line in said(worker) if line[0] == "completed"] == [job_id]
+
+
+@pytest.mark.parametrize("threads", [1, 6])
+def test_a_creator_that_is_killed_loses_nothing_it_was_told(
+    path: Path, store: Store, start: Start, threads: int
+) -> None:
+    creator = start("create", threads)
+    told = [next_line(creator) for _ in range(150)]
+
+    creator.kill()
+    out, _ = creator.communicate()
+
+    told += [line for line in out.splitlines() if len(line) == 36]  # the last may be cut off
+    missing = [job_id for job_id in told if store.jobs.get(job_id) is None]
+    assert missing == []
+    assert store.jobs.recover() == 0
+    assert store.jobs.stats().waiting == {"nothing": sum(1 for _ in store.jobs.claimable()), "turn": 0, "time": 0}
+    check_intact(path)
+
+
+def test_a_writer_that_is_killed_in_a_transaction_holds_nobody_up(queue: JobQueueManager, start: Start) -> None:
+    holder = start("hold")
+    assert next_line(holder) == "holding"
+
+    holder.kill()
+    holder.wait()
+
+    assert create_many(queue, datasets=1, jobs_each=1)
+
+
+def test_a_writer_that_is_stopped_in_a_transaction_is_named(queue: JobQueueManager, start: Start) -> None:
+    create_many(queue, datasets=1, jobs_each=1)
+    holder = start("hold")
+    assert next_line(holder) == "holding"
+    os.kill(holder.pid, signal.SIGSTOP)
+
+    with pytest.raises(Unavailable, match=rf"process {holder.pid} .*kill -CONT {holder.pid}"):
+        create_many(queue, datasets=1, jobs_each=1)
+    assert len(queue.list_jobs()) == 1  # who reads is not held up
+
+    os.kill(holder.pid, signal.SIGCONT)
+    assert holder.stdin is not None
+    holder.stdin.write("\n")
+    holder.stdin.flush()
+    assert next_line(holder) == "done"
+    assert create_many(queue, datasets=1, jobs_each=1)
+
+
+def test_a_worker_that_is_killed_loses_its_job_to_another(queue: JobQueueManager, start: Start) -> None:
+    (job_id,) = create_many(queue, datasets=1, jobs_each=1)
+    victim = start("work", "victim", 1, 60)
+    while not next_line(victim).startswith("claimed"):
+        pass
+    victim.kill()
+
+    heir = start("work", "heir", 60, 0, 10)
+    while not (line := next_line(heir)).startswith("completed"):
+        assert line
+
+    job = queue.get_job(job_id)
+    assert job is not None
+    assert job.result == {"by": "heir", "token": job.token}
+    assert [(each.worker_id, each.outcome) for each in job.history] == [("victim", "lost"), ("heir", "completed")]
+
+
+def chaos(queue: JobQueueManager, path: Path, start: Start, *, datasets: int, seconds: float, seed: int) -> None:
+    """Workers killed and stopped at random; afterwards every job is done once, in order, and all is intact."""
+    dice = random.Random(seed)
+    ids = create_many(queue, datasets=datasets, jobs_each=3)
+    workers = [start("work", f"w{n}", 1, 0.01) for n in range(3)]
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        time.sleep(dice.uniform(0.1, 0.5))
+        place = dice.randrange(len(workers))
+        if dice.random() < 0.5:
+            workers[place].kill()
+            workers[place].wait()
+            workers[place] = start("work", f"again {dice.random()}", 1, 0.01)
+        else:
+            os.kill(workers[place].pid, signal.SIGSTOP)
+            time.sleep(dice.uniform(0.1, 1.5))
+            os.kill(workers[place].pid, signal.SIGCONT)
+    for _ in range(100):
+        for worker in workers:
+            said(worker)
+        if all(job.status.ended for job in queue.list_jobs(limit=10_000)):
+            break
+        workers = [start("work", "last", 1, 0)]
+
+    jobs = queue.list_jobs(limit=10_000)
+    assert [job.job_id for job in jobs] == ids, f"seed {seed}"
+    for job in jobs:
+        outcomes = [attempt.outcome for attempt in job.history]
+        assert job.status.ended, f"seed {seed}"
+        assert outcomes.count("completed") == (job.status is JobStatus.COMPLETED), f"seed {seed}"
+        if job.status is JobStatus.COMPLETED:
+            assert job.result is not None
+            assert job.result["token"] == job.token, f"seed {seed}"
+    check_order(jobs)
+    check_intact(path)
+
+
+def test_workers_killed_and_stopped_at_random_lose_and_double_nothing(
+    queue: JobQueueManager, path: Path, start: Start
+) -> None:
+    chaos(queue, path, start, datasets=40, seconds=4, seed=20260501)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(5))
+def test_long_chaos_loses_and_doubles_nothing(queue: JobQueueManager, path: Path, start: Start, seed: int) -> None:
+    chaos(queue, path, start, datasets=400, seconds=40, seed=seed)
