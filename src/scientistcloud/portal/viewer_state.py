@@ -75,6 +75,7 @@ def state_of(picture: Picture, source: str) -> dict[str, Any]:
         "layout": "4panel" if three else "xy",
         "showAxisLines": False,
         "showDefaultAnnotations": False,
+        "showSlices": False,
         "crossSectionBackgroundColor": "#000000",
         "projectionBackgroundColor": "#000000",
         "selectedLayer": {"visible": False},
@@ -186,12 +187,16 @@ def _skip_missing(picture: Picture, value: str) -> str:
     lines = ""
     if picture.dtype.startswith("float"):
         lines += f"  if (isnan({value})) {{ emitTransparent(); return; }}\n"
-    for name in ("_FillValue", "missing_value"):
-        missing = _as_number(picture.attributes.get(name))
-        if missing is not None and math.isfinite(missing):
-            same = f"{_raw(picture, value)} == {_literal(missing, picture.dtype)}"
-            lines += f"  if ({same}) {{ emitTransparent(); return; }}\n"
+    for missing in missing_values(picture):
+        same = f"{_raw(picture, value)} == {_literal(missing, picture.dtype)}"
+        lines += f"  if ({same}) {{ emitTransparent(); return; }}\n"
     return lines
+
+
+def missing_values(picture: Picture) -> tuple[float, ...]:
+    """Stored values that mean "no data", NaN left out."""
+    named = (_as_number(picture.attributes.get(name)) for name in ("_FillValue", "missing_value"))
+    return tuple(dict.fromkeys(value for value in named if value is not None and math.isfinite(value)))
 
 
 def _raw(picture: Picture, value: str) -> str:
@@ -238,13 +243,20 @@ def _layer(
         "source": _source(picture, source, channel),
         "shader": shader,
         "opacity": 1,
-        "volumeRendering": "on" if is_volume(picture) else "off",
+        "volumeRendering": _projection(picture),
     }
     window = window or (window_of(picture.channels[0]) if picture.channels else None)
     if window is not None:
         start, end, low, high = (_stored(value, picture.dtype) for value in window)
         layer["shaderControls"] = {"contrast": {"range": [start, end], "window": [low, high]}}
     return layer
+
+
+def _projection(picture: Picture) -> str:
+    """Of a volume, the brightest value along each line of sight: it shows something of whatever is in there."""
+    if len(shown_axes(picture)) < 3:
+        return "off"
+    return "min" if picture.upside_down else "max"
 
 
 def _source(picture: Picture, source: str, channel: tuple[PictureAxis, str] | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from math import sqrt
 from typing import Annotated, Any
@@ -115,6 +116,8 @@ class Panel:
     histograms: tuple[tuple[str, ...], ...]
     maps: tuple[dict[str, Any], ...]
     units: str
+    #: Stored values that mean "no data".
+    missing: tuple[float, ...]
 
     @property
     def for_script(self) -> str:
@@ -132,6 +135,7 @@ class Panel:
                 "rgb": self.rgb,
                 "volume": self.volume,
                 "units": self.units,
+                "missing": self.missing,
             }
         )  # fmt: skip
 
@@ -171,7 +175,8 @@ def panel(dataset: Dataset, picture: Picture) -> Panel:
             }
             for each in COLOUR_MAPS.values()
         ),
-        units=str(picture.attributes.get("units") or ""),
+        units=units(picture),
+        missing=viewer_state.missing_values(picture),
     )
 
 
@@ -247,6 +252,15 @@ _SYMBOLS = {
 }  # fmt: skip
 
 
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def units(picture: Picture) -> str:
+    """The unit of the values, its powers raised: ``m**2 s**-2`` and ``m2 s-2`` are m² s⁻²."""
+    given = str(picture.attributes.get("units") or "")
+    return re.sub(r"(?<=[A-Za-z])(?:\*\*|\^)?(-?\d{1,2})(?![\d.A-Za-z])", lambda m: m[1].translate(_RAISED), given)
+
+
 def _symbol(unit: str) -> str:
     return _SYMBOLS.get(unit, unit)
 
@@ -255,10 +269,14 @@ def details(dataset: Dataset, picture: Picture | None) -> list[tuple[str, str]]:
     """Facts about the data set, in the order in which one asks for them."""
     known: list[tuple[str, str]] = []
     if picture is not None:
-        known += [(axis.name, number(axis.length) + _extent(axis)) for axis in picture.axes]
+        known += [
+            ("Channels" if axis.kind == "channel" else axis.name, number(axis.length) + _extent(axis))
+            for axis in picture.axes
+            if not (axis.kind == "channel" and picture.rgb)
+        ]
         known.append(("Values", picture.dtype + (" RGB" if picture.rgb else "")))
-        if units := picture.attributes.get("units"):
-            known.append(("Unit", str(units)))
+        if unit := units(picture):
+            known.append(("Unit", unit))
         known.append(("Levels", str(len(picture.levels))))
     if dataset.sensor not in ("", "auto"):
         known.append(("Sensor", dataset.sensor))
@@ -298,6 +316,6 @@ def snippets(dataset: Dataset, picture: Picture, request: Request, settings: Set
         f"root = zarr.open_consolidated(\n    {f'{origin}/data/{dataset.uuid}/{CONVERTED}'!r},\n"
         '    storage_options={"client_kwargs": {"headers":\n        {"Authorization": "Bearer TOKEN"}}},\n)\n'
         f"root[{picture.levels[0]!r}][:]\n",
-        "Needs zarr[remote]; TOKEN is what `scientistcloud serve` printed.",
+        "Needs zarr[remote]; TOKEN is what scientistcloud serve printed.",
     )
     return [here, anywhere] if settings.loopback else [anywhere]

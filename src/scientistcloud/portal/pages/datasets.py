@@ -81,6 +81,9 @@ def facts(dataset: Dataset) -> list[str]:
     if dataset.forms:
         form = dataset.forms[-1]
         if lengths := form.get("shape"):
+            kinds = [axis.get("kind") for axis in form.get("axes", ())]
+            if form.get("rgb") and len(kinds) == len(lengths):
+                lengths = [each for each, kind in zip(lengths, kinds, strict=True) if kind != "channel"]
             known.append(shape([each for each in lengths if each != 1] or lengths))
         if dtype := form.get("dtype"):
             known.append("RGB" if form.get("rgb") else str(dtype))

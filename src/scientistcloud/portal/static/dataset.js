@@ -154,6 +154,22 @@
       Object.assign(states[chosen], { start, end });
       apply(...asked(states[chosen]));
     });
+    // One level of an atmosphere is flat in the window of all of them.
+    const fitToView = (worth) => {
+      const each = states[chosen], range = scene.complete() && scene.rangeInView(chosen, panel.missing);
+      if (!range) return false;
+      if (range[1] - range[0] <= worth * (each.end - each.start)) {
+        [each.start, each.end] = range;
+        apply(...asked(each));
+      }
+      return true;
+    };
+    $("contrast-view").addEventListener("click", () => fitToView(Infinity));
+    if (panel.sliders.length && !panel.rgb && states.length === 1) {
+      let tries = 100; // of the first ten seconds, unless the person was there first
+      const timer = setInterval(() => { if (fitToView(0.4) || (tries -= 1) < 0) clearInterval(timer); }, 100);
+      $("contrast").addEventListener("pointerdown", () => clearInterval(timer));
+    }
     $("contrast-full").addEventListener("click", () => {
       const { min, max } = panel.contrasts[chosen];
       Object.assign(states[chosen], { start: min, end: max });

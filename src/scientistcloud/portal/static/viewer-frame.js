@@ -128,6 +128,29 @@
     return { at, values };
   }
 
+  /** From the 1st to the 99th percentile of what one plane shows now, sampled in the chunks that are here; null
+   *  where too little is. `missing`: stored values that do not count. */
+  function rangeInView(number, missing) {
+    const layer = layers()[number];
+    const { displayDimensionIndices: [x, y] } = viewer.displayDimensionRenderInfo.value;
+    const { lowerBounds: lower, upperBounds: upper } = viewer.coordinateSpace.value.bounds;
+    const source = layer.renderLayers.find((each) => each.getValueAt);
+    if (!source) return null;
+    const position = viewer.position.value.slice(), values = [], steps = 48;
+    for (let i = 0; i < steps; ++i) {
+      for (let j = 0; j < steps; ++j) {
+        position[x] = lower[x] + ((i + 0.5) * (upper[x] - lower[x])) / steps;
+        position[y] = lower[y] + ((j + 0.5) * (upper[y] - lower[y])) / steps;
+        const value = Number(source.getValueAt(position) ?? Number.NaN);
+        if (Number.isFinite(value) && !missing.includes(value)) values.push(value);
+      }
+    }
+    if (values.length < 64) return null;
+    values.sort((a, b) => a - b);
+    const [low, high] = [0.01, 0.99].map((share) => values[Math.round(share * (values.length - 1))]);
+    return high > low ? [low, high] : null;
+  }
+
   const onMove = (listener) => viewer.position.changed.add(listener);
   const onPoint = (listener) => viewer.layerSelectedValues.changed.add(listener);
   const onLayout = (listener) => viewer.layout.changed.add(listener);
@@ -135,5 +158,5 @@
   /** Whether every panel shows all that it wants to show. */
   const complete = () => loaded() && viewer.display.isReady();
 
-  window.scene = { ready, complete, layout, setLayout, fit, setContrast, setShader, setVisible, slice, setSlice, under, onMove, onPoint, onLayout };
+  window.scene = { ready, complete, layout, setLayout, fit, setContrast, setShader, setVisible, slice, setSlice, under, rangeInView, onMove, onPoint, onLayout };
 })();
