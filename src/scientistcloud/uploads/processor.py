@@ -251,7 +251,8 @@ class UploadProcessor:
         if dataset is None:
             self.uploads.end(upload, remember=False)
             raise NotFound(f"data set {upload.dataset_uuid} was deleted while its upload ran; begin a new one")
-        if data.exists():
+        placed = data.exists()
+        if placed:
             catalogue.require_open(dataset)
             try:
                 self._put_in_place(upload, data)
@@ -263,7 +264,7 @@ class UploadProcessor:
                 )
                 self._give_up(upload, message, noted=upload.closes)
                 raise InvalidTransition(f"{message}; rename one of them") from in_the_way
-        if self._is_in_place(upload):
+        if placed or self._is_in_place(upload):
             self.store.datasets.put_files(
                 [
                     DatasetFile(

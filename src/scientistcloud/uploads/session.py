@@ -260,6 +260,7 @@ class Writing:
             offset_bytes=offset_bytes,
             expires_at=self._clock.now() + self._expiry,
             sha256=digest.hexdigest() if digest is not None and complete else None,
+            inode=os.fstat(self._data).st_ino,  # another one, where the data folder was restored from a copy
         )
         fresh = write_upload(self._folder, upload, name=f"{INFO}.{self._number}")
         with self._mine():
