@@ -23,7 +23,7 @@ from scientistcloud.layout import CONVERTED, DatasetFolder
 from scientistcloud.records import ConversionTarget, Dataset, DatasetStatus, Job, JobStatus
 from scientistcloud.settings import Settings, read_settings
 
-GENEROUS_SECONDS = 30.0
+GENEROUS_SECONDS = 60.0
 SHORT_LEASE_SECONDS = 1.5
 PIECES = 20
 

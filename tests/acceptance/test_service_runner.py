@@ -23,7 +23,7 @@ from scientistcloud.service.runner import Runner
 from scientistcloud.tasks.contract import Outcome, Work
 
 TASKS = ["service_tasks:Trial"]
-GENEROUS_SECONDS = 30.0
+GENEROUS_SECONDS = 60.0
 MIB = 2**20
 
 
@@ -350,6 +350,24 @@ def test_no_process_outlives_its_service(tmp_path: Path, number: signal.Signals)
         eventually(lambda: not is_alive(child) and not is_alive(beside), "ended what the service had started")
         if number is signal.SIGKILL:
             eventually(lambda: not is_alive(template), "ended the template")
+    finally:
+        service.kill()
+        service.wait()
+
+
+def test_a_process_dies_with_its_template_even_while_the_service_hangs(tmp_path: Path) -> None:
+    service = subprocess.Popen([sys.executable, "-c", SERVICE, str(tmp_path), str(Path(__file__).parent)])
+    try:
+        eventually((tmp_path / "started.1").exists, "started")
+        child, beside = read_pid(tmp_path / "started.1"), read_pid(tmp_path / "beside")
+        template = parent_of(child)
+        service.send_signal(signal.SIGSTOP)
+
+        os.kill(template, signal.SIGKILL)
+        eventually(lambda: not is_alive(child), "ended the child")
+
+        service.send_signal(signal.SIGCONT)
+        eventually(lambda: not is_alive(beside), "ended what the child had started")
     finally:
         service.kill()
         service.wait()
