@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scientistcloud.omezarr.grid import SHARD_BYTES, boxes, chunk_of, grown, shard_of, walk_of
+from scientistcloud.omezarr.grid import SHARD_BYTES, boxes, chunk_of, grown, half_full_bytes, shard_of, walk_of
+from scientistcloud.omezarr.pyramid import plan_levels
 from scientistcloud.testing.arrays import image_of
 
 shapes = st.lists(st.integers(1, 9), min_size=2, max_size=4).map(tuple)
@@ -145,3 +146,21 @@ def test_boxes_cut_a_block_along_the_cells_of_a_grid(data: st.DataObject) -> Non
 
 def test_a_box_grows_row_by_row() -> None:
     assert grown((1, 1, 1), (10, 20, 30), item_bytes=1, max_bytes=100) == (1, 3, 30)
+
+
+def test_coarser_shards_are_no_deeper_than_the_finest_so_that_they_fill_as_it_is_read() -> None:
+    finest = shard_of((2048, 1024, 1024), (64, 64, 64), item_bytes=2)
+
+    assert finest == (64, 512, 512)
+    assert shard_of((512, 256, 256), (64, 64, 64), item_bytes=2) == (256, 256, 256)
+    assert shard_of((512, 256, 256), (64, 64, 64), item_bytes=2, within=finest) == (64, 256, 256)
+
+
+def test_half_full_shards_of_all_coarser_levels_take_less_than_half_a_slab_of_a_volume() -> None:
+    image = image_of(np.broadcast_to(np.zeros((), "u2"), (2048, 1024, 1024)), "zyx")
+    levels = plan_levels(image.axes, (64, 64, 64))
+    finest = (64, 512, 512)
+    shards = [shard_of(level.shape, (64, 64, 64), item_bytes=2, within=finest) for level in levels]
+
+    slab_bytes = 64 * 1024 * 1024 * 2
+    assert half_full_bytes((64, 1024, 1024), levels, shards, item_bytes=2) < slab_bytes / 2

@@ -8,6 +8,7 @@ from itertools import product
 from math import prod
 
 from scientistcloud.omezarr.image import AxisKind, Image, Region
+from scientistcloud.omezarr.pyramid import Level
 
 SHARD_BYTES = 32 << 20
 """Aimed at for one shard, before compression: cheap to hold, and hundreds of GiB are a few thousand files."""
@@ -40,10 +41,18 @@ def chunk_of(image: Image) -> Box:
     return tuple(chunk)
 
 
-def shard_of(shape: Sequence[int], chunk: Sequence[int], *, item_bytes: int) -> Box:
-    """The shard of a level: `chunk` doubled in x and y in turn, then z, then the rest, up to `SHARD_BYTES`."""
+def shard_of(
+    shape: Sequence[int], chunk: Sequence[int], *, item_bytes: int, within: Sequence[int] | None = None
+) -> Box:
+    """The shard of a level: `chunk` doubled in x and y in turn, then z, then the rest, up to `SHARD_BYTES`.
+
+    `within`: the shard of level 0, which that of a coarser level exceeds along no axis. A coarser shard that was
+    deeper would be half full for that much longer while the source is read.
+    """
     shard = list(chunk)
     most = [-(-n // c) * c for n, c in zip(shape, chunk, strict=True)]
+    if within is not None:
+        most = [min(m, max(c, w // c * c)) for m, c, w in zip(most, chunk, within, strict=True)]
 
     def double(axes: Sequence[int]) -> None:
         while open_ := [i for i in axes if shard[i] < most[i]]:
@@ -128,6 +137,17 @@ def walk_of(
     start = tuple(min(h, s) for h, s in zip(hint, slab, strict=True)) if source_chunk else (1,) * len(slab)
     piece = grown(start, slab, item_bytes=item_bytes, max_bytes=piece_bytes)
     return Walk(tuple(shape), slab, piece)
+
+
+def half_full_bytes(slab: Sequence[int], levels: Sequence[Level], shards: Sequence[Box], *, item_bytes: int) -> int:
+    """What the shards of the coarser levels take that are half full while `slab` by `slab` is read."""
+    total = 0
+    for level, shard in zip(levels[1:], shards[1:], strict=True):
+        cover = [
+            min(n, -(-s // f // c) * c) for n, s, f, c in zip(level.shape, slab, level.factors, shard, strict=True)
+        ]
+        total += prod(cover) * item_bytes
+    return total
 
 
 def boxes(start: Sequence[int], shape: Sequence[int], cell: Sequence[int]) -> Iterator[tuple[Box, Region, Region]]:

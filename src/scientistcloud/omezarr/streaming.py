@@ -30,6 +30,12 @@ def opened(path: Path, context: Any = None) -> Any:
     return ts.open(spec, open=True, context=context or _context(2)).result()
 
 
+def cores() -> int:
+    """How many threads read, and how many write; at least two, for the two wait for each other."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
+    return max(2, min(_MOST_THREADS, usable))
+
+
 def _context(threads: int) -> Any:
     return ts.Context(
         {
@@ -82,28 +88,28 @@ class Stream:
     _pending: int = 0
     _changed: Condition = field(default_factory=Condition)
 
-    def run(self, walk: Walk, *, budget_bytes: int, progress: Progress) -> None:
-        """Write every level. At most `budget_bytes` (or one slab) of level 0 are held at a time.
+    def run(self, walk: Walk, held_bytes: int, *, progress: Progress) -> None:
+        """Write every level. At most `held_bytes` (or one slab) of level 0 are held at a time.
 
         Raises what the reader or the disk raised, or what `progress.report` did, after every thread has stopped.
         """
-        cores = max(2, min(_MOST_THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2))
-        context = _context(cores)
+        threads = cores()
+        context = _context(threads)
         self._stores = [opened(path, context) for path in self.arrays]
         self._filling: list[dict[Box, _Filling]] = [{} for _ in self.levels]
         self._lock = Lock()
         self._progress = progress
         slab_bytes = prod(walk.slab) * self.dtype.itemsize
-        self._budget_bytes = max(budget_bytes, slab_bytes)
+        self._budget_bytes = max(held_bytes, slab_bytes)
         with (
-            ThreadPoolExecutor(cores, "sync") as self._syncers,
-            ThreadPoolExecutor(cores, "read") as self._readers,
-            ThreadPoolExecutor(cores, "write") as self._writers,
+            ThreadPoolExecutor(threads, "sync") as self._syncers,
+            ThreadPoolExecutor(threads, "read") as self._readers,
+            ThreadPoolExecutor(threads, "write") as self._writers,
         ):
             try:
                 for slab in walk.slabs():
                     for piece in walk.pieces(slab):
-                        self._wait(_bytes(piece, self.dtype), most_pending=3 * cores)
+                        self._wait(_bytes(piece, self.dtype), most_pending=3 * threads)
                         self._submit(self._readers, self._read, piece)
                 self._wait_for_all()
             except BaseException as failure:

@@ -26,21 +26,21 @@ from scientistcloud.omezarr import metadata
 from scientistcloud.omezarr.arrangement import Group, Member, arrange
 from scientistcloud.omezarr.codec import Codec, choose
 from scientistcloud.omezarr.coordinates import at_level
-from scientistcloud.omezarr.grid import Box, shard_of, walk_of
+from scientistcloud.omezarr.grid import SHARD_BYTES, Box, Walk, half_full_bytes, shard_of, walk_of
 from scientistcloud.omezarr.image import Array, Coordinate, Reader, Reduction, Source
 from scientistcloud.omezarr.pyramid import representable
 from scientistcloud.omezarr.sampling import decide_reduction, samples_of
 from scientistcloud.omezarr.statistics import Histogram, Tally, Window, level_for_statistics
-from scientistcloud.omezarr.streaming import Progress, Stream, opened, sync
+from scientistcloud.omezarr.streaming import Progress, Stream, cores, opened, sync
 from scientistcloud.records import Json
 
 Report = Callable[[float, str], None]
 """``report(fraction, step)``, called several times a second; an exception that it raises ends the writing."""
 
-WORKING_BYTES = 216 << 20
-"""What the arrays of a conversion take at most, however much there is: more makes it no faster."""
+HELD_BYTES = 128 << 20
+"""Of level 0 so much is held at a time, however much memory there is: more makes it no faster."""
 PIECE_BYTES = 16 << 20
-_BASE_BYTES = 160 << 20  # the interpreter, the libraries, and what compression takes
+_PROCESS_BYTES = 140 << 20  # the interpreter and the libraries, with every reader loaded
 _NO_SPACE = ("ENOSPC", "EDQUOT", "No space left", "Disk quota exceeded")
 
 
@@ -112,7 +112,7 @@ def write(
     Parameters
     ----------
     memory_bytes
-        Kept to where it is above 256 MiB; what is written does not depend on it.
+        Kept to from about 384 MiB on; what is written does not depend on it.
     provenance
         Called when the data are written; becomes part of the root's attributes under ``scientistcloud``.
 
@@ -143,6 +143,7 @@ def _planned(reader: Reader, group: Group, member: Member, options: WriteOptions
     chunks = tuple(
         tuple(min(c, n) for c, n in zip(member.chunk, level.shape, strict=True)) for level in member.levels
     )
+    finest = shard_of(member.image.shape, chunks[0], item_bytes=member.image.dtype.itemsize)
     return Variable(
         member=member,
         group=group,
@@ -150,7 +151,7 @@ def _planned(reader: Reader, group: Group, member: Member, options: WriteOptions
         codec=choose(samples, options.codec),
         chunks=chunks,
         shards=tuple(
-            shard_of(level.shape, chunk, item_bytes=member.image.dtype.itemsize)
+            shard_of(level.shape, chunk, item_bytes=member.image.dtype.itemsize, within=finest)
             for level, chunk in zip(member.levels, chunks, strict=True)
         ),
     )
@@ -251,7 +252,6 @@ def _write_coordinate(folder: Path, coordinate: Coordinate) -> dict[str, Any]:
 def _write_values(
     reader: Reader, store: Path, variables: list[Variable], *, memory_bytes: int, report: Report
 ) -> None:
-    working = min(WORKING_BYTES, max(64 << 20, memory_bytes - _BASE_BYTES))
     progress = Progress(
         total_bytes=sum(prod(v.member.image.shape) * v.member.image.dtype.itemsize for v in variables),
         report=report,
@@ -271,19 +271,34 @@ def _write_values(
             fill=image.fill,
             tally=tally,
             tally_level=statistics,
-        ).run(
-            walk_of(
-                image.shape,
-                variable.shards[0],
-                image.source_chunk,
-                item_bytes=image.dtype.itemsize,
-                slab_bytes=working * 6 // 10,
-                piece_bytes=min(PIECE_BYTES, working // 8),
-            ),
-            budget_bytes=working * 6 // 10,
-            progress=progress,
-        )
+        ).run(*_budgeted(variable, memory_bytes), progress=progress)
         variable.windows, variable.histograms = tally.windows(), tally.histograms()
+
+
+def _budgeted(variable: Variable, memory_bytes: int) -> tuple[Walk, int]:
+    """How the image is walked, and how many bytes of level 0 may be held meanwhile.
+
+    The largest slab is taken that leaves room for the half full shards of the coarser levels, and for what each
+    core reads and compresses; at least one shard, whatever the memory.
+    """
+    image, item = variable.member.image, variable.member.image.dtype.itemsize
+    piece_bytes = max(1 << 20, min(PIECE_BYTES, memory_bytes // 32))
+    room = memory_bytes - _PROCESS_BYTES - cores() * (SHARD_BYTES + piece_bytes)
+    slab_bytes = HELD_BYTES
+    while True:
+        walk = walk_of(
+            image.shape,
+            variable.shards[0],
+            image.source_chunk,
+            item_bytes=item,
+            slab_bytes=slab_bytes,
+            piece_bytes=piece_bytes,
+        )
+        half_full = half_full_bytes(walk.slab, variable.member.levels, variable.shards, item_bytes=item)
+        held = prod(walk.slab) * item
+        if held + half_full <= room or walk.slab == variable.shards[0]:
+            return walk, max(held, min(HELD_BYTES, room - half_full))
+        slab_bytes = held // 2
 
 
 def _provenance(source: Source, variables: list[Variable], warnings: list[str], given: Json) -> dict[str, Any]:
