@@ -21,7 +21,7 @@ COMMANDS = {
     "sensors": ("sensors", "The kinds of source data known here."),
     "jobs": ("jobs", "The operator's view of the queue: list, show, logs, cancel, retry."),
     "stats": ("stats", "The figures of the queue."),
-    "verify": ("verify", "The three checks of the architecture of record, on the live database."),
+    "verify": ("verify", "The three checks of the architecture of record."),
 }
 
 
