@@ -125,10 +125,10 @@ def test_a_chunk_of_minus_zero_is_not_taken_for_an_empty_one(tmp_path: Path) -> 
     assert same_bits(levels_of(tmp_path / "a.ome.zarr", entries_of(tmp_path / "a.ome.zarr")[0])[0], values)
 
 
-@pytest.mark.parametrize("memory_mib", [64, 256, 4096])
+@pytest.mark.parametrize("memory_mib", [64, 4096])
 def test_what_is_written_does_not_depend_on_the_memory_given(tmp_path: Path, memory_mib: int) -> None:
-    values = RANDOM.integers(0, 60_000, (140, 700, 900)).astype("u2")
-    reader = ArrayReader((image_of(values, "zyx", source_chunk=(1, 700, 900)), values))
+    values = RANDOM.integers(0, 60_000, (70, 600, 600)).astype("u2")
+    reader = ArrayReader((image_of(values, "zyx", source_chunk=(1, 600, 600)), values))
     for name, memory in (("reference", 512), ("other", memory_mib)):
         (tmp_path / name).mkdir()
         write(reader, reader.describe(), tmp_path / name, memory_bytes=memory << 20)
