@@ -184,6 +184,13 @@ class LineContract(JobStoreFixtures):
 
         assert [claimed(store).job_id, claimed(store).job_id] == ["high", "low"]
 
+    def test_the_order_holds_across_types(self, store: Store) -> None:
+        store.jobs.create(
+            [a_job(job_type="z_type", job_id="first"), a_job(LUNG, job_type="a_type", job_id="second")]
+        )
+
+        assert [claimed(store).job_id, claimed(store).job_id] == ["first", "second"]
+
     def test_a_claim_gets_only_the_types_it_names(self, store: Store) -> None:
         store.jobs.create(
             [a_job(job_id="conversion"), a_job(LUNG, job_type="file_extraction", job_id="extraction")]

@@ -44,7 +44,7 @@ TYPES_OF_ALL = f"NOT paused AND job_type <> '{CANARY}'"
 TYPES_NAMED = "NOT paused AND job_type IN (SELECT value FROM json_each(:types))"
 
 _INSERT = f"INSERT INTO jobs ({JOB_COLUMNS}) VALUES ({', '.join('?' * len(JOB_NAMES))})"
-_RANK = JOB_NAMES.index("rank")
+_RANK = 1 + JOB_NAMES.index("rank")
 _CHANGING = tuple(name for name in JOB_NAMES if name not in ("job_id", "dataset_uuid", "job_type", "created_at"))
 
 
@@ -123,7 +123,8 @@ class Steps:
         self.keep_house()
         ready = self._ready(limit + 1, job_types)
         claimed = []
-        for before in map(job_of, ready[:limit]):
+        for row in ready[:limit]:
+            before = job_of(row[1:])
             (token,) = self._connection.execute(
                 "UPDATE lanes SET token = token + 1 WHERE dataset_uuid = ? RETURNING token", (before.dataset_uuid,)
             ).fetchall()[0]
@@ -247,11 +248,12 @@ class Steps:
         found: list[Row] = []
         for (job_type,) in types:
             found += self._connection.execute(
-                f"SELECT {JOB_COLUMNS} FROM jobs INDEXED BY jobs_ready "
+                f"SELECT n, {JOB_COLUMNS} FROM jobs INDEXED BY jobs_ready "
                 "WHERE waits_for = 'nothing' AND job_type = ? ORDER BY rank LIMIT ?",
                 (job_type, limit),
             ).fetchall()
-        return sorted(found, key=itemgetter(_RANK))[:limit]
+        # Created in one commit, they have one rank; then the order of creation decides.
+        return sorted(found, key=itemgetter(_RANK, 0))[:limit]
 
     def _join_due(self) -> int:
         moved = 0

@@ -1,0 +1,126 @@
+"""How sleeping workers learn of work: by the FIFO, by the slow look, by the next due time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from scientistcloud import JobQueueManager, open_store
+from scientistcloud.database.sqlite import waking
+from scientistcloud.ports import Store
+
+DATASETS = [f"{n}0000000-0000-4000-8000-000000000000" for n in range(1, 6)]
+NEVER_SECONDS = 120.0
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "scientistcloud.db"
+
+
+def opened(path: Path) -> Store:
+    return open_store(f"sqlite:///{path}")
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    store = opened(path)
+    yield store
+    store.close()
+
+
+def create(store: Store, *datasets: str, run_at: datetime | None = None) -> None:
+    JobQueueManager(store).create_jobs(
+        [
+            {"dataset_uuid": dataset, "job_type": "dataset_conversion", "parameters": {}, "run_at": run_at}
+            for dataset in datasets
+        ]
+    )
+
+
+def slept(store: Store, seconds: float = NEVER_SECONDS) -> float:
+    """How long it takes until something wakes a worker that has seen all there is."""
+    while store.jobs.wait(0.05):
+        pass
+    began = time.monotonic()
+    store.jobs.wait(seconds)
+    return time.monotonic() - began
+
+
+def test_a_byte_wakes_one_sleeper_without_any_look(
+    path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waking, "_LOOK_ROUND_SECONDS", NEVER_SECONDS)
+    other = opened(path)
+    threading.Timer(0.2, create, [other, DATASETS[0]]).start()
+
+    assert slept(store) < NEVER_SECONDS / 2
+    other.close()
+
+
+def test_a_claim_that_leaves_more_wakes_the_next(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waking, "_LOOK_ROUND_SECONDS", NEVER_SECONDS)
+    queue = JobQueueManager(store)
+    got: list[str] = []
+
+    def work(worker_id: str) -> None:
+        job = queue.get_next_job(worker_id, wait_seconds=NEVER_SECONDS)
+        got.append(job.dataset_uuid if job else "nothing")
+
+    threads = [threading.Thread(target=work, args=(f"w{n}",)) for n in range(len(DATASETS))]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.2)
+    create(store, *DATASETS)  # one byte
+    for thread in threads:
+        thread.join(60)
+
+    assert sorted(got) == DATASETS
+
+
+def test_where_there_is_no_fifo_the_slow_look_does(path: Path) -> None:
+    path.with_name(path.name + ".wake").write_text("somebody's file")
+    store, other = opened(path), opened(path)
+    threading.Timer(0.2, create, [other, DATASETS[0]]).start()
+
+    assert slept(store) < NEVER_SECONDS / 2
+    assert path.with_name(path.name + ".wake").read_text() == "somebody's file"
+    store.close()
+    other.close()
+
+
+def test_a_sleeper_wakes_when_the_next_job_is_due(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waking, "_LOOK_ROUND_SECONDS", NEVER_SECONDS)
+    create(store, DATASETS[0], run_at=datetime.now(UTC) + timedelta(seconds=0.5))
+    create(store, DATASETS[1], run_at=datetime.now(UTC) + timedelta(days=1))
+
+    assert slept(store) < NEVER_SECONDS / 2
+    assert JobQueueManager(store).get_next_job("ada") is not None
+
+
+def test_what_was_committed_between_a_look_and_the_sleep_is_not_missed(
+    path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waking, "_LOOK_ROUND_SECONDS", NEVER_SECONDS)
+    monkeypatch.setattr(waking.Waking, "ring", lambda self: None)  # the byte went to a worker that then died
+    while store.jobs.wait(0):
+        pass
+    assert JobQueueManager(store).get_next_job("ada") is None
+
+    create(store, DATASETS[0])
+
+    assert store.jobs.wait(NEVER_SECONDS)
+
+
+def test_bytes_that_nobody_reads_hold_nobody_up(store: Store) -> None:
+    for _ in range(70_000):
+        store.jobs._waking.ring()  # type: ignore[attr-defined]  # past the port, to fill the pipe
+
+    create(store, DATASETS[0])
+
+    assert JobQueueManager(store).get_next_job("ada") is not None
