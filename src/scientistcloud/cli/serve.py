@@ -17,16 +17,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from scientistcloud.errors import InvalidSettings
 from scientistcloud.layout import DataFolder
 from scientistcloud.settings import PREFIX, Settings, read_settings
-
-if TYPE_CHECKING:
-    import uvicorn
 
 _LOG = logging.getLogger("scientistcloud.serve")
 
@@ -78,39 +74,18 @@ def command(
 
 
 def _serve(settings: Settings, listener: socket.socket, slots: int) -> None:
-    import uvicorn
-
     from scientistcloud.assembly import open_store
     from scientistcloud.portal.app import create_app
+    from scientistcloud.portal.server import PortalServer
 
     store = open_store(settings.store_url)
     try:
         app = create_app(settings, store)
         token: str = app.state.gate.token
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,  # ours writes no query string
-            server_header=False,
-            timeout_keep_alive=60,
-            timeout_graceful_shutdown=5,
-        )
         with _supervised_worker(settings, slots), _announced(settings, token) as announce:
-            _server(config, announce).run(sockets=[listener])
+            PortalServer(app, on_start=announce).run(sockets=[listener])
     finally:
         store.close()
-
-
-def _server(config: uvicorn.Config, on_start: Callable[[], None]) -> uvicorn.Server:
-    import uvicorn
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            if self.started:
-                on_start()
-
-    return Server(config)
 
 
 # -- before it begins ----------------------------------------------------------------------------

@@ -84,7 +84,9 @@ class KnownHosts:
 
 
 def _host_name(host: str) -> str:
-    return host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0].lower()
+    """`host` without its port, the brackets of an address kept."""
+    name, colon, port = host.rpartition(":")
+    return (name if colon and port.isdecimal() else host).lower()
 
 
 class SmallBodies:

@@ -17,13 +17,16 @@ from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ValidationError
 from sse_starlette.sse import EventSourceResponse
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from scientistcloud.errors import InvalidSettings, NotFound
+from scientistcloud.access.rules import Action
+from scientistcloud.errors import InvalidParameters, InvalidSettings, NotFound
 from scientistcloud.portal.api.data import form_folder, form_token, pictures
 from scientistcloud.portal.api.events import STREAM_HEADERS, watcher
-from scientistcloud.portal.dependencies import OwnPage, SeenDataset, TheSettings
+from scientistcloud.portal.dependencies import OwnPage, SeenDataset, TheSettings, TheStore, find_dataset
 from scientistcloud.portal.forms import Picture, find_picture, pictures_of
 from scientistcloud.portal.guards import VIEWER_POLICY
 from scientistcloud.portal.viewer_state import CONFIGURATION, state_of
@@ -77,10 +80,21 @@ def events(
 
 
 @router.post("/view/{uuid}/state/{view}")
-async def keep_state(_own: OwnPage, request: Request) -> dict[str, str]:
+async def keep_state(uuid: str, view: str, caller: OwnPage, store: TheStore, request: Request) -> dict[str, str]:
     """Acknowledge what the person did. It stays in the browser; nothing here changes."""
-    said = await request.json()
-    return {"g": f"{said.get('c')}/{said.get('g')}"}
+    await run_in_threadpool(find_dataset, store, caller, uuid, Action.SEE)
+    try:
+        said = _Reported.model_validate_json(await request.body())
+    except ValidationError:
+        raise InvalidParameters(f"this is no state of the viewer of {uuid} {view}; reload its page") from None
+    return {"g": f"{said.c}/{said.g}"}
+
+
+class _Reported(BaseModel):
+    """The viewer's client (`c`), and how often its state changed (`g`); the state itself is not read."""
+
+    c: str
+    g: int
 
 
 def viewer_address(dataset: Dataset, picture: Picture) -> str:
