@@ -29,9 +29,9 @@ def main(url: str) -> None:
     )
 
     # A key makes a repeated call (a double click, a lost answer) the same job.
-    key = {"idempotency_key": f"count:{lung}:1"}
-    first = queue.create_job(dataset_uuid=lung, job_type="count", parameters={"until": 9}, **key)
-    again = queue.create_job(dataset_uuid=lung, job_type="count", parameters={"until": 9}, **key)
+    key = f"count:{lung}:1"
+    first = queue.create_job(dataset_uuid=lung, job_type="count", parameters={"until": 9}, idempotency_key=key)
+    again = queue.create_job(dataset_uuid=lung, job_type="count", parameters={"until": 9}, idempotency_key=key)
     print("created twice, the same job:", first == again)
 
     # A worker that claims a job and is never heard of again …
