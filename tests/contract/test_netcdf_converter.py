@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import netCDF4
@@ -15,7 +16,8 @@ from scientistcloud.omezarr.image import Array
 from scientistcloud.testing.converters import ConverterContract
 
 
-def write(path: Path, values: Array, form: str, **storage: object) -> Path:
+def write(path: Path, values: Array, form: Any, **storage: Any) -> Path:
+    file: Any
     with netCDF4.Dataset(path, "w", format=form) as file:
         for name, length in zip(("time", "lat", "lon"), values.shape, strict=True):
             file.createDimension(name, None if name == "time" else length)
@@ -54,7 +56,7 @@ class TestClassicOf64BitData(NetcdfFixtures):
 class TestNetcdf4(NetcdfFixtures):
     @pytest.fixture
     def sample(self, tmp_path: Path, values: Array) -> Path:
-        storage = {"zlib": True, "shuffle": True, "fletcher32": True, "chunksizes": (1, 16, 16)}
+        storage: dict[str, Any] = {"zlib": True, "shuffle": True, "fletcher32": True, "chunksizes": (1, 16, 16)}
         return write(tmp_path / "chunks.nc", values, "NETCDF4", **storage)
 
     @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,7 +49,13 @@ class TestCompressedTilesOfABigEndianBigTiff(TiffFixtures):
     @pytest.fixture
     def sample(self, tmp_path: Path, values: Array) -> Path:
         path = tmp_path / "tiles.tif"
-        options = {"tile": (32, 48), "compression": "zlib", "predictor": True, "byteorder": ">", "bigtiff": True}
+        options: dict[str, Any] = {
+            "tile": (32, 48),
+            "compression": "zlib",
+            "predictor": True,
+            "byteorder": ">",
+            "bigtiff": True,
+        }
         tifffile.imwrite(path, values, metadata=None, **options)
         return path
 

@@ -16,7 +16,7 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 class NetcdfConverter:
     """Reads netCDF with netCDF4; the values of classic files straight from the file."""
 
-    sensors = ("NETCDF",)
+    sensors: tuple[str, ...] = ("NETCDF",)
     summary = "netCDF-3 and netCDF-4, with groups and CF coordinates"
 
     def sniff(self, head: bytes, name: str) -> bool:  # noqa: ARG002  # netCDF has magic numbers

@@ -16,7 +16,7 @@ _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 class TiffConverter:
     """Reads TIFF with tifffile."""
 
-    sensors = ("TIFF", "TIFF RGB")
+    sensors: tuple[str, ...] = ("TIFF", "TIFF RGB")
     summary = "one file, a stack, BigTIFF, OME-TIFF, ImageJ, GeoTIFF, or a folder of slices"
 
     def sniff(self, head: bytes, name: str) -> bool:

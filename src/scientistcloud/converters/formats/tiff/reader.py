@@ -35,7 +35,8 @@ class TiffReader:
         self._views: list[View] = []
         collector = Collector(self._files, root)
         try:
-            self._source = self._open(collector, files)
+            with np.errstate(all="ignore"):  # tags of nonsense are divided, too
+                self._source = self._open(collector, files)
         except BROKEN as failed:  # tifffile reads tags when they are asked for
             self.close()
             raise UnreadableSource(f"{files[0].name} cannot be read as TIFF: {failed}; export it anew") from failed

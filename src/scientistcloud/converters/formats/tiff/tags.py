@@ -70,13 +70,18 @@ def metadata(tiff: tifffile.TiffFile, page: tifffile.TiffPage, omexml: str | Non
         "ome_xml": omexml or tiff.ome_metadata,
         "imagej": tiff.imagej_metadata,
         "metamorph": tiff.stk_metadata,
-        "geokeys": page.geotiff_tags,
+        "geokeys": _numbers(page.geotiff_tags or {}),
     }
     for name, value in described.items():
         kept = _plain(value) if value else None
         if kept is not None:
             out[name] = kept
     return out
+
+
+def _numbers(keys: dict[Any, Any]) -> dict[str, Any]:
+    """GeoKeys by the codes that the standard gives them."""
+    return {str(key): int(value) if isinstance(value, enum.IntEnum) else value for key, value in keys.items()}
 
 
 def _plain(value: Any) -> Any:
