@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import Executor
+from contextlib import suppress
 from enum import Enum, auto
 
 from starlette.types import Receive
 
-from scientistcloud.errors import NoSpace
+from scientistcloud.errors import NoSpace, ScientistCloudError
 from scientistcloud.settings import MIB
 from scientistcloud.uploads.session import Writing
 
@@ -68,9 +69,10 @@ class Reception:
             await self._finished()
             await self._in_thread(self._writing.checkpoint)  # what did fit
             raise
-        except asyncio.CancelledError:  # the portal stops
-            await self._finished()
-            await self._in_thread(self._writing.checkpoint)
+        except asyncio.CancelledError:
+            # The portal stops, and may not let anything be awaited any more.
+            with suppress(ScientistCloudError):
+                self._writing.checkpoint()
             raise
         finally:
             await self._finished()
@@ -142,7 +144,7 @@ class Reception:
         self._block = self._checkpoint = None
 
     async def _finished(self) -> None:
-        """Wait for both threads, whatever became of them: no file is closed under them."""
+        """Wait for both threads, whatever became of them."""
         waiting = [future for future in (self._block, self._checkpoint) if future is not None]
         if waiting:
             await asyncio.wait(waiting)

@@ -7,9 +7,11 @@ from typing import Annotated, cast
 
 from fastapi import APIRouter, Query, Request
 from sse_starlette.sse import EventSourceResponse
+from starlette.concurrency import run_in_threadpool
 
+from scientistcloud.access.rules import Action
 from scientistcloud.portal.api.jobs import row_of
-from scientistcloud.portal.dependencies import Caller
+from scientistcloud.portal.dependencies import Caller, TheStore, find_dataset
 from scientistcloud.portal.live import Watcher
 
 router = APIRouter(tags=["jobs"])
@@ -21,12 +23,16 @@ STREAM_HEADERS = {"X-Accel-Buffering": "no"}
 async def events(
     caller: Caller,
     request: Request,
+    store: TheStore,
     dataset: Annotated[str | None, Query(description="Only this data set, whatever its status")] = None,
 ) -> EventSourceResponse:
     """Begins with the state, then tells each change; a job at most four times a second.
 
     Event `job`: a row as `GET /api/jobs` has them. Event `gone`: `{"dataset_uuid": …}`, it is at work no more.
     """
+
+    if dataset is not None:
+        await run_in_threadpool(find_dataset, store, caller, dataset, Action.SEE)
 
     async def stream() -> AsyncIterator[dict[str, str]]:
         before: set[str] = set()

@@ -7,9 +7,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from sse_starlette.sse import EventSourceResponse
+from starlette.concurrency import run_in_threadpool
 
+from scientistcloud.access.rules import Action
 from scientistcloud.portal.api.events import STREAM_HEADERS, watcher
-from scientistcloud.portal.dependencies import TheAsker
+from scientistcloud.portal.dependencies import TheAsker, TheStore, find_dataset
 from scientistcloud.portal.pages import words
 from scientistcloud.portal.pages.rendering import fragment
 
@@ -20,6 +22,7 @@ router = APIRouter(include_in_schema=False)
 async def events(
     asker: TheAsker,
     request: Request,
+    store: TheStore,
     seen: Annotated[str, Query()] = "",
     dataset: Annotated[str | None, Query()] = None,
 ) -> EventSourceResponse:
@@ -27,6 +30,9 @@ async def events(
 
     `seen`: the structure from which the page was made; nothing is fetched again while it is still so.
     """
+
+    if dataset is not None:
+        await run_in_threadpool(find_dataset, store, asker.person, dataset, Action.SEE)
 
     async def stream() -> AsyncIterator[dict[str, str]]:
         async for change in watcher(request).changes(asker.person, dataset_uuid=dataset, seen=seen):

@@ -1,0 +1,49 @@
+"""Who may do what with a data set."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from scientistcloud.access.rules import Action, may
+from scientistcloud.records import Dataset, DatasetStatus, Person
+
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+ADA, BOB = Person(email="ada@example.org"), Person(email="bob@example.org", operator=True)
+ADAS = Dataset(
+    uuid="u",
+    user="ada@example.org",
+    name="n",
+    sensor="TIFF",
+    status=DatasetStatus.DONE,
+    created_at=NOON,
+    updated_at=NOON,
+)
+
+
+@pytest.mark.parametrize("action", Action)
+def test_an_owner_may_do_everything(action: Action) -> None:
+    assert may(ADA, ADAS, action)
+
+
+@pytest.mark.parametrize("action", Action)
+def test_nobody_else_may_do_anything_not_even_an_operator(action: Action) -> None:
+    assert not may(BOB, ADAS, action)
+
+
+def test_what_is_public_is_seen_by_all_and_changed_by_its_owner() -> None:
+    public = replace(ADAS, public=True)
+
+    assert may(BOB, public, Action.SEE)
+    assert not may(BOB, public, Action.CHANGE)
+    assert may(ADA, public, Action.CHANGE)
+
+
+@pytest.mark.parametrize("action", Action)
+def test_what_was_deleted_is_there_for_nobody(action: Action) -> None:
+    deleted = replace(ADAS, public=True, deleted_at=NOON)
+
+    assert not may(ADA, deleted, action)
+    assert not may(BOB, deleted, action)
