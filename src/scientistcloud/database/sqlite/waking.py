@@ -2,8 +2,8 @@
 
 Who commits something claimable writes one byte; one sleeper reads it and looks. A claim that leaves more behind
 writes the next byte, so many jobs wake many workers one after the other. A byte that nobody could use (its reader
-died, or runs other job types) costs at most one look-round: sleepers also look at `PRAGMA data_version` five times
-a second, and at the next due time.
+died, or runs other job types) costs at most one look-round: sleepers also look at `PRAGMA data_version` twice a
+second, and at the next due time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from scientistcloud.database.sqlite.connection import Database
 
-_LOOK_ROUND_SECONDS = 0.2
+_LOOK_ROUND_SECONDS = 0.5
 _ALL_BYTES = 65536
 
 
