@@ -265,6 +265,17 @@ def test_a_file_sent_again_under_its_name_replaces_the_first(
     assert (tmp_path / "datasets" / dataset.uuid / "source" / "a.tif").read_bytes() == b"the second"
 
 
+def test_a_file_begun_anew_ends_the_upload_that_its_sender_lost(processor: UploadProcessor) -> None:
+    dataset = an_open_dataset(processor)
+    lost = opened(processor, "a.tif", dataset=dataset)
+    other = opened(processor, "b.tif", dataset=dataset)
+
+    again = opened(processor, "a.tif", dataset=dataset)
+
+    assert processor.uploads.get(lost.upload_id) is None
+    assert {each.upload_id for each in processor.uploads.unfinished()} == {other.upload_id, again.upload_id}
+
+
 def test_files_of_this_machine_are_taken_in_by_the_same_steps(
     processor: UploadProcessor, store: Store, tmp_path: Path
 ) -> None:

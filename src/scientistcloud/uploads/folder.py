@@ -72,8 +72,8 @@ class UploadsFolder:
         self._folder = folder
         self._root = folder.uploads
         self._clock = clock
-        # Who sends how much never changes, so what was read once of an upload is not read again.
-        self._facts: dict[str, tuple[str, int]] = {}
+        # What was read once of an upload is not read again, save for what changes: offset, expiry, digest.
+        self._facts: dict[str, Upload] = {}
 
     # -- opening ---------------------------------------------------------------------------------
 
@@ -141,14 +141,14 @@ class UploadsFolder:
             os.close(handle)
 
     def _require_room(self, upload: Upload, stored_bytes: Callable[[], int]) -> None:
-        open_uploads = self._all_facts()
+        waiting = self._waiting()
         disk = shutil.disk_usage(self._root)
         reserve = self.limits.disk_reserve_bytes
         room = disk.free - (int(disk.total * _RESERVED_SHARE) if reserve is None else reserve)
-        promised = sum(length for _, length in open_uploads.values())
+        promised = sum(each.length_bytes for each in waiting)
         # Most of what is promised may have arrived already, and so be no longer free: looked at only if it matters.
         if promised + upload.length_bytes > room:
-            promised = sum(self._missing_bytes(each, length) for each, (_, length) in open_uploads.items())
+            promised = sum(map(self._missing_bytes, waiting))
         if promised + upload.length_bytes > room:
             raise NoSpace(
                 f"{upload.path!r} needs {upload.length_bytes} bytes, and {max(0, room - promised)} are left on the "
@@ -157,30 +157,26 @@ class UploadsFolder:
         quota = self.limits.quota_bytes
         if quota is None:
             return
-        taken = stored_bytes() + sum(length for user, length in open_uploads.values() if user == upload.user)
+        taken = stored_bytes() + sum(each.length_bytes for each in waiting if each.user == upload.user)
         if taken + upload.length_bytes > quota:
             raise TooLarge(
                 f"{upload.path!r} needs {upload.length_bytes} bytes, and {max(0, quota - taken)} are left of your "
                 f"{quota}; delete data sets or cancel uploads"
             )
 
-    def _all_facts(self) -> dict[str, tuple[str, int]]:
-        """Of each upload that still waits for bytes, or to be put in its place: who sends it, and its length."""
-        facts = {}
+    def _waiting(self) -> list[Upload]:
+        """The uploads that still wait for bytes, or to be put in their place; offsets may be old."""
+        facts: dict[str, Upload] = {}
         for upload_id in self._ids():
-            if upload_id not in self._facts:
-                upload = read_upload(self._place(upload_id) / INFO)
-                if upload is None:
-                    continue
-                self._facts[upload_id] = (upload.user, upload.length_bytes)
-            if (self._place(upload_id) / DATA).exists():
-                facts[upload_id] = self._facts[upload_id]
-        self._facts = {upload_id: self._facts[upload_id] for upload_id in facts}
-        return facts
+            upload = self._facts.get(upload_id) or read_upload(self._place(upload_id) / INFO)
+            if upload is not None and (self._place(upload_id) / DATA).exists():
+                facts[upload_id] = upload
+        self._facts = facts
+        return list(facts.values())
 
-    def _missing_bytes(self, upload_id: str, length_bytes: int) -> int:
+    def _missing_bytes(self, upload: Upload) -> int:
         try:
-            return max(0, length_bytes - (self._place(upload_id) / DATA).stat().st_size)
+            return max(0, upload.length_bytes - (self._place(upload.upload_id) / DATA).stat().st_size)
         except FileNotFoundError:
             return 0
 
@@ -198,6 +194,15 @@ class UploadsFolder:
             upload = read_upload(self._place(upload_id) / INFO)
             if upload is not None:
                 yield upload
+
+    def rivals(self, upload: Upload) -> list[str]:
+        """Other uploads of the same file of the same data set that wait for bytes."""
+        return [
+            each.upload_id
+            for each in self._waiting()
+            if (each.dataset_uuid, each.path) == (upload.dataset_uuid, upload.path)
+            and each.upload_id != upload.upload_id
+        ]
 
     def _ids(self) -> list[str]:
         try:

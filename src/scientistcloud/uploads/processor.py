@@ -12,6 +12,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 
@@ -81,6 +82,7 @@ class UploadProcessor:
         """Open an upload of the file `path` into the open data set `dataset`, or into one of its own.
 
         Folder, room and the record of the data set are durable when this returns; where it raises, none is left.
+        An unfinished upload of the same file into the same data set ends: its sender lost it, and begins anew.
         Raises `InvalidParameters`, `InvalidTransition`, `TooLarge`, `NoSpace`, `Unavailable`.
         """
         place = source_path(path)
@@ -108,6 +110,8 @@ class UploadProcessor:
             with self.uploads.held(upload.upload_id) as (held, _):
                 self.uploads.end(held, remember=False)
             raise
+        if dataset is not None:
+            self._end_rivals(upload)
         return upload
 
     def complete(self, upload_id: str) -> Upload:
@@ -280,6 +284,12 @@ class UploadProcessor:
             self._create_conversion_job(dataset)
         if upload.sha256 is not None:
             self.uploads.end(upload, remember=True)
+
+    def _end_rivals(self, upload: Upload) -> None:
+        for upload_id in self.uploads.rivals(upload):
+            with suppress(NotFound), self.uploads.held(upload_id) as (rival, data):
+                if data.exists() and not rival.complete and rival.created_at <= upload.created_at:
+                    self.uploads.end(rival, remember=False)
 
     def _put_in_place(self, upload: Upload, data: Path) -> None:
         """Rename the bytes to their place among the source files, durably."""

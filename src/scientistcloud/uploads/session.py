@@ -200,8 +200,8 @@ class Digests:
 class Writing:
     """The right to write an upload, until a newer writer takes it.
 
-    `write` may run in one thread while `checkpoint` runs in another; neither twice at a time. Both raise `Stale`
-    once a newer writer came, `NotFound` once the upload is gone, `NoSpace`, `Unavailable`.
+    `write` may run in one thread while `checkpoint` runs in another. Both raise `Stale` once a newer writer came or
+    this one was closed, `NotFound` once the upload is gone, `NoSpace`, `Unavailable`.
     """
 
     def __init__(self, folder: Path, *, clock: Clock, expiry: timedelta, digests: Digests) -> None:
@@ -210,6 +210,8 @@ class Writing:
         self._expiry = expiry
         self._digests = digests
         self._one_thread = threading.Lock()  # flock does not exclude threads that share an open file
+        self._one_checkpoint = threading.Lock()
+        self._closed = False
         self._writer = WriterFile(folder)
         try:
             with self._writer.held():
@@ -247,7 +249,28 @@ class Writing:
 
     def checkpoint(self) -> Upload:
         """Make what has been written durable, then the offset that says so."""
+        with self._one_checkpoint:
+            return self._checkpoint()
+
+    def require_mine(self) -> None:
+        """Raise `Stale` if a newer writer came."""
+        with self._mine():
+            pass
+
+    def close(self) -> None:
+        """Let go of the files, after what is being done in other threads; nothing more is done afterwards.
+
+        What was written since the last checkpoint will be cut off.
+        """
+        with self._one_checkpoint, self._one_thread:
+            if not self._closed:
+                self._closed = True
+                os.close(self._data)
+                self._writer.close()
+
+    def _checkpoint(self) -> Upload:
         with self._one_thread:
+            self._require_open()
             offset_bytes = self._written
             digest = None if self._digest is None else self._digest.copy()
         if offset_bytes == self.upload.offset_bytes:
@@ -271,22 +294,18 @@ class Writing:
         self.upload = upload
         return upload
 
-    def require_mine(self) -> None:
-        """Raise `Stale` if a newer writer came."""
-        with self._mine():
-            pass
-
-    def close(self) -> None:
-        """Let go of the files; what was written since the last checkpoint will be cut off."""
-        os.close(self._data)
-        self._writer.close()
-
     @contextmanager
     def _mine(self) -> Iterator[None]:
-        with self._one_thread, self._writer.held():
-            if self._writer.number() != self._number:
-                raise Stale(f"a newer request goes on with upload {self.upload.upload_id}; ask for its offset")
-            yield
+        with self._one_thread:
+            self._require_open()
+            with self._writer.held():
+                if self._writer.number() != self._number:
+                    raise Stale(f"a newer request goes on with upload {self.upload.upload_id}; ask for its offset")
+                yield
+
+    def _require_open(self) -> None:
+        if self._closed:  # the numbers of its files may be another's by now
+            raise Stale(f"the request that wrote upload {self.upload.upload_id} has ended; ask for its offset")
 
 
 def _behind(blocks: list[bytes], size: int) -> list[bytes]:
