@@ -229,6 +229,6 @@ def test_workers_killed_and_stopped_at_random_lose_and_double_nothing(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_long_chaos_loses_and_doubles_nothing(queue: JobQueueManager, path: Path, start: Start, seed: int) -> None:
     chaos(queue, path, start, datasets=400, seconds=40, seed=seed)

@@ -340,6 +340,6 @@ def test_the_queue_does_what_the_reference_does_for_long() -> None:
     run_state_machine_as_test(
         QueueMachine,
         settings=settings(
-            max_examples=1500, stateful_step_count=80, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+            max_examples=300, stateful_step_count=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
         ),
     )

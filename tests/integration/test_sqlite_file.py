@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from scientistcloud import JobQueueManager, open_store
-from scientistcloud.database.sqlite import migrations
+from scientistcloud.database.sqlite import locking, migrations
 from scientistcloud.database.sqlite.connection import Database
 from scientistcloud.errors import (
     IncompatibleInstallation,
@@ -207,6 +207,60 @@ def test_a_database_held_by_another_program_is_unavailable_and_not_empty(
     with impatient.write():
         pass
     impatient.close()
+
+
+def test_creators_that_wait_in_vain_all_hear_who_holds_them_up(
+    path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locking, "PATIENCE_SECONDS", 0.3)
+    holder = Database(path)
+    heard: list[str] = []
+
+    def try_to_create() -> None:
+        try:
+            create(store)
+        except Unavailable as refused:
+            heard.append(str(refused))
+
+    threads = [threading.Thread(target=try_to_create) for _ in range(4)]
+    with holder.write():
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+
+    assert len(heard) == 4
+    assert all(f"process {os.getpid()} " in line for line in heard)
+    create(store)
+    holder.close()
+
+
+def test_a_line_whose_head_another_client_deleted_moves_on(path: Path, store: Store) -> None:
+    head, second = create(store), create(store)
+    alter(path, f"DELETE FROM jobs WHERE job_id = '{head}'")
+    queue = JobQueueManager(store)
+    assert queue.get_next_job("ada") is None
+
+    store.jobs.recover()
+
+    job = queue.get_next_job("ada")
+    assert job is not None
+    assert job.job_id == second
+
+
+def test_what_another_client_finished_is_adopted_as_finished(path: Path, store: Store) -> None:
+    alter(
+        path,
+        "INSERT INTO jobs (job_id, dataset_uuid, job_type, status, parameters) "
+        f"VALUES ('theirs', '{HEART}', 'dataset_conversion', 'completed', '{{}}')",
+    )
+
+    store.jobs.adopt()
+
+    job = store.jobs.get("theirs")
+    assert job is not None
+    assert (job.status, job.head) == ("completed", None)
+    assert JobQueueManager(store).get_next_job("ada") is None
 
 
 def test_a_damaged_database_says_so(path: Path) -> None:
