@@ -69,7 +69,7 @@ def _walk(name: str, file: h5py.File) -> bool:
                 looked.marked = looked.marked or _is_marked(found)
                 looked.scaled = looked.scaled and (found.ndim == 0 or _is_scaled(found))
                 looked.datasets += 1
-    ordered = bool(file.id.get_create_plist().get_link_creation_order())
+    ordered = bool(h5py.h5g.open(file.id, b"/").get_create_plist().get_link_creation_order())
     return looked.marked or (ordered and looked.scaled and looked.datasets > 0)
 
 

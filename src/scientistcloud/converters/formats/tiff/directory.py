@@ -27,7 +27,8 @@ _SIZES[1:14] = (1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4)
 _SIZES[16:19] = 8
 _INTEGERS = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
 
-WIDTH, LENGTH, DESCRIPTION, SAMPLES, SUB_DIRECTORIES = 256, 257, 270, 277, 330
+WIDTH, LENGTH, BITS, COMPRESSION = 256, 257, 258, 259
+DESCRIPTION, SAMPLES, SUB_DIRECTORIES = 270, 277, 330
 STRIP_OFFSETS, STRIP_SIZES, TILE_OFFSETS, TILE_SIZES, JPEG_TABLES = 273, 279, 324, 325, 347
 # What two pages have to share to be decoded alike and stand in one stack.
 LAYOUT = (256, 257, 258, 259, 262, 266, 277, 278, 284, 317, 322, 323, 338, 339, 32997, 32998)
@@ -180,9 +181,22 @@ class _Walk:
                 f"{name} ends after {self._size} bytes, before its first page (at byte {offset}); upload it again"
             )
         chain = Chain(self.files, self.file, self.order, tuple(self.pages))
-        total = declared_pages(chain.description, chain.page_values(self.pages[0]))
-        of = f" of {total}" if total and total > len(self.pages) else ""
-        return UnreadableSource(f"{name} ends after {len(self.pages)}{of} pages; upload it again")
+        values = chain.page_values(self.pages[0])
+        total = declared_pages(chain.description, values)
+        complete = self._complete(chain, values)
+        of = f" of {total}" if total and total > complete else ""
+        return UnreadableSource(f"{name} ends after {complete}{of} pages; upload it again")
+
+    def _complete(self, chain: Chain, page_values: int) -> int:
+        """How many pages are in the file with all of their pixels, as far as directories tell."""
+        placed = [list(zip(*chain.places(page), strict=False)) for page in self.pages]
+        whole = [all(offset + length <= self._size for offset, length in places) for places in placed]
+        complete = whole.index(False) if False in whole else len(whole)
+        bits, packing = (chain.integers(self.pages[0], code) for code in (BITS, COMPRESSION))
+        if complete == 1 and placed[0] and bits and packing in ((), (1,)) and page_values * bits[0] >= 8:
+            # Pixels of all pages in one piece, and the other directories behind them.
+            complete = max(1, (self._size - placed[0][0][0]) // (page_values * bits[0] // 8))
+        return complete
 
 
 def declared_pages(description: str, page_values: int) -> int | None:
