@@ -27,6 +27,8 @@ from scientistcloud.jobs.parameters import (
     checked_whole,
 )
 
+A_UUID = "0d1e2f3a-4b5c-4d6e-8f70-8192a3b4c5d6"
+
 PERSONS = ["user", "user_id", "user_email", "owner", "email", "User_Email", "EMAIL"]
 _JSON: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -126,7 +128,9 @@ def test_a_result_may_hold_what_a_file_says_of_its_owner() -> None:
         checked_result({"a": math.nan})
 
 
-@pytest.mark.parametrize("value", ["", "heart", None, 7, str(uuid.uuid4()).upper(), uuid.uuid4(), uuid.uuid4().hex])
+@pytest.mark.parametrize(
+    "value", ["", "heart", None, 7, A_UUID.upper(), uuid.UUID(A_UUID), A_UUID.replace("-", "")]
+)
 def test_a_data_set_is_named_by_its_uuid_as_written(value: object) -> None:
     with pytest.raises(InvalidParameters, match="dataset_uuid"):
         checked_uuid(value)
