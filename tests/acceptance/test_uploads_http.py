@@ -527,7 +527,7 @@ def test_many_small_uploads_at_once_each_make_their_own_data_set(portal: Portal,
 # -- limits --------------------------------------------------------------------------------------
 
 
-def test_quota_and_reserve_are_checked_when_an_upload_is_opened(tmp_path: Path) -> None:
+def test_the_quota_is_checked_when_an_upload_is_opened(tmp_path: Path) -> None:
     portal = Portal(tmp_path, {"SCIENTISTCLOUD_QUOTA_BYTES": "1000", "SCIENTISTCLOUD_DISK_RESERVE_BYTES": "0"})
     portal.start()
     try:
@@ -540,14 +540,5 @@ def test_quota_and_reserve_are_checked_when_an_upload_is_opened(tmp_path: Path) 
             assert opened(client, 401).status_code == 413
             assert opened(client, 400).status_code == 201
             assert len(portal.uploads()) == 1
-    finally:
-        portal.stop()
-    portal.settings["SCIENTISTCLOUD_DISK_RESERVE_BYTES"] = str(10**18)
-    portal.start()
-    try:
-        with httpx.Client(base_url=portal.url, timeout=60) as client:
-            full = opened(client, 1)
-            assert full.status_code == 507
-            assert "ask its operator for space" in full.json()["detail"]
     finally:
         portal.stop()
