@@ -21,6 +21,7 @@ from ome_zarr_models.v05 import BioFormats2Raw
 from ome_zarr_models.v05 import Image as ValidImage
 
 from scientistcloud.errors import BrokenPlugin, UnreadableSource
+from scientistcloud.omezarr import grid, writer
 from scientistcloud.omezarr.check import BrokenStore, check, compare
 from scientistcloud.omezarr.image import Array, Axis, AxisKind, Coordinate, Reduction, Region
 from scientistcloud.omezarr.pyramid import downsample
@@ -78,9 +79,15 @@ def images(draw: st.DrawFn) -> tuple[str, Array, dict[str, Any]]:
 
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
-@given(images(), st.sampled_from([Reduction.MEAN, Reduction.MAXIMUM, Reduction.MODE, Reduction.NEAREST]))
+@given(
+    images(),
+    st.sampled_from([Reduction.MEAN, Reduction.MAXIMUM, Reduction.MODE, Reduction.NEAREST]),
+    # Shards and slabs as they are would need images of hundreds of MiB to be more than one.
+    st.sampled_from([1, 1 << 17, grid.SHARD_BYTES]),
+    st.sampled_from([1, 1 << 18, writer.HELD_BYTES]),
+)
 def test_whatever_the_image_level_0_is_exact_and_each_level_is_made_of_the_one_before(
-    case: tuple[str, Array, dict[str, Any]], reduction: Reduction
+    case: tuple[str, Array, dict[str, Any]], reduction: Reduction, shard_bytes: int, held_bytes: int
 ) -> None:
     axes, values, fields = case
     if values.dtype.kind == "c" and reduction is Reduction.MAXIMUM:
@@ -88,7 +95,10 @@ def test_whatever_the_image_level_0_is_exact_and_each_level_is_made_of_the_one_b
     image = image_of(values, axes, reduction=reduction, **fields)
     folder = Path(tempfile.mkdtemp())
     try:
-        made = written(ArrayReader((image, values)), folder / "a.ome.zarr")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(grid, "SHARD_BYTES", shard_bytes)
+            patch.setattr(writer, "HELD_BYTES", held_bytes)
+            made = written(ArrayReader((image, values)), folder / "a.ome.zarr")
 
         (entry,) = entries_of(folder / "a.ome.zarr")
         levels = levels_of(folder / "a.ome.zarr", entry)

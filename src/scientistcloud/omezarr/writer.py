@@ -39,7 +39,7 @@ Report = Callable[[float, str], None]
 
 HELD_BYTES = 128 << 20
 """Of level 0 so much is held at a time, however much memory there is: more makes it no faster."""
-PIECE_BYTES = 16 << 20
+PIECE_BYTES = 8 << 20
 _PROCESS_BYTES = 140 << 20  # the interpreter and the libraries, with every reader loaded
 _NO_SPACE = ("ENOSPC", "EDQUOT", "No space left", "Disk quota exceeded")
 
