@@ -12,7 +12,7 @@ import tifffile
 from scientistcloud.converters.contract import Converter
 from scientistcloud.converters.formats.tiff import TiffConverter
 from scientistcloud.omezarr.image import Array
-from scientistcloud.testing.converters import ConverterContract
+from scientistcloud.testing.converters import ContainmentContract, ConverterContract
 
 
 class TiffFixtures(ConverterContract):
@@ -23,18 +23,6 @@ class TiffFixtures(ConverterContract):
     @pytest.fixture
     def values(self) -> Array:
         return np.random.default_rng(1).integers(0, 65536, (5, 70, 90), np.uint16)
-
-    @pytest.fixture
-    def hostile(self, tmp_path: Path) -> Path:
-        path = tmp_path / "leading_out.ome.tif"
-        xml = (
-            '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:1"><Image ID="Image:0">'
-            '<Pixels ID="Pixels:0" Type="uint8" DimensionOrder="XYZCT" SizeX="8" SizeY="8" SizeZ="1" SizeC="1" '
-            'SizeT="1"><Channel ID="C:0"/><TiffData IFD="0"><UUID FileName="../elsewhere.tif">urn:uuid:2</UUID>'
-            "</TiffData></Pixels></Image></OME>"
-        )
-        tifffile.imwrite(path, np.zeros((8, 8), np.uint8), description=xml, metadata=None)
-        return path
 
 
 class TestContiguousStack(TiffFixtures):
@@ -80,4 +68,22 @@ class TestPicture(TiffFixtures):
         path = tmp_path / "picture.tif"
         samples_last = np.ascontiguousarray(values.transpose(1, 2, 0))
         tifffile.imwrite(path, samples_last, photometric="rgb", rowsperstrip=7, metadata=None)
+        return path
+
+
+class TestContainment(ContainmentContract):
+    @pytest.fixture
+    def converter(self) -> Converter:
+        return TiffConverter()
+
+    @pytest.fixture
+    def hostile(self, tmp_path: Path) -> Path:
+        path = tmp_path / "leading_out.ome.tif"
+        xml = (
+            '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:1"><Image ID="Image:0">'
+            '<Pixels ID="Pixels:0" Type="uint8" DimensionOrder="XYZCT" SizeX="8" SizeY="8" SizeZ="1" SizeC="1" '
+            'SizeT="1"><Channel ID="C:0"/><TiffData IFD="0"><UUID FileName="../elsewhere.tif">urn:uuid:2</UUID>'
+            "</TiffData></Pixels></Image></OME>"
+        )
+        tifffile.imwrite(path, np.zeros((8, 8), np.uint8), description=xml, metadata=None)
         return path

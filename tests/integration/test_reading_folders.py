@@ -244,7 +244,7 @@ def test_planes_in_a_file_that_was_not_sent_are_said(tmp_path: Path) -> None:
 
     assert values[0][:, 0, 0].tolist() == [1, 0]
     assert any("gone.ome.tif" in warning for warning in source.warnings)
-    assert any("1 planes are missing" in warning for warning in source.warnings)
+    assert any("planes missing: 1" in warning for warning in source.warnings)
 
 
 def test_a_companion_beside_its_files_describes_them(tmp_path: Path) -> None:

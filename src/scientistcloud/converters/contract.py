@@ -46,6 +46,10 @@ class Converter(Protocol):
     def open(self, files: Sequence[Path], *, root: Path, options: ReadOptions) -> Reader:
         """Open the data set's files, all below `root`, in natural order of their names.
 
+        What `options` overrule, the registry sees to for every reader (`overruled.py`); a converter may look at
+        them to save itself work. Where several converters recognise a file, one that raises `UnsupportedSource`
+        hands it on to the next.
+
         Raises `UnreadableSource`, `UnsupportedSource`, or `UnsafeSource` for a file that names another one
         outside `root`. Trusts no header: sizes are checked against the file before anything is allocated.
         """

@@ -17,6 +17,7 @@ from scientistcloud.omezarr.image import Array, Reduction
 _STORED = ("_FillValue", "missing_value", "flag_values", "flag_masks", "valid_range", "valid_min", "valid_max")
 _NEVER_WRITTEN = 9.969209968386869e36  # NC_FILL_FLOAT, NC_FILL_DOUBLE
 _TURNS = re.compile(r"direction|azimuth|heading|bearing|course|phase|longitude|aspect")
+_ANGLE = re.compile(r"degrees?(_?(true|east|e))?|radians?|rad|°")
 _IDENTITY = re.compile(r"(^|[_ ])(ids?|identifier|label|mask|flag|category|class|type)s?$")
 
 
@@ -76,8 +77,7 @@ def reduction(variable: Variable) -> Reduction | None:
     if since(units):
         return Reduction.NEAREST
     # 359° and 1° meet at 0°, not at 180°.
-    angle = units.startswith(("degree", "rad")) or units == "°"
-    return Reduction.NEAREST if angle and any(_TURNS.search(word) for word in words) else None
+    return Reduction.NEAREST if _ANGLE.fullmatch(units) and any(_TURNS.search(word) for word in words) else None
 
 
 def unpacked(variable: Variable, values: Array) -> Array:

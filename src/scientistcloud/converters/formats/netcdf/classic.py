@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import struct
+import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,7 +144,7 @@ class _Header:
         length = self._number(self._count)
         if length > self._size:
             raise ValueError(length)
-        name = self._take(length).decode("utf-8")
+        name = unicodedata.normalize("NFC", self._take(length).decode("utf-8"))  # as the library gives it
         self._skip(-length % 4)
         return name
 

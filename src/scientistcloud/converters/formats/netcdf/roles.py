@@ -99,9 +99,8 @@ def meaning(variable: Variable, coordinates: dict[str, Variable]) -> Meaning:
     space = rest[-3:]
     if sum(index in long for index in space) < min(2, len(long)):  # too few of them to be drawn: whatever is long
         space = long[-2:]
-    customs = [index for index in range(len(dims)) if index not in times and index not in space]
-    custom = _longest(customs, dims)
     time = _longest([index for index in times if index not in space], dims)
+    custom = _longest([index for index in range(len(dims)) if index not in (*space, *time)], dims)
     axes = [(index, AxisKind.TIME) for index in time]
     axes += [(index, AxisKind.CUSTOM) for index in custom]
     axes += [(index, AxisKind.SPACE) for index in space]

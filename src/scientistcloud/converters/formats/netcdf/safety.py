@@ -14,7 +14,6 @@ import h5py
 
 from scientistcloud.errors import UnreadableSource, UnsafeSource, UnsupportedSource
 
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _DEEPEST = 64
 _MARKS = ("_NCProperties", "_Netcdf4Dimid", "_Netcdf4Coordinates", "_nc3_strict")
 
@@ -28,7 +27,7 @@ def check(path: Path) -> None:
     try:
         with h5py.File(path, "r", locking=False) as file:
             netcdf = _walk(path.name, file)
-    except (OSError, RuntimeError, KeyError, ValueError) as broken:
+    except (OSError, RuntimeError, LookupError, TypeError, ValueError, MemoryError) as broken:
         raise UnreadableSource(f"{path.name} is damaged or cut off: {_plain(broken)}; upload it again") from broken
     if not netcdf:
         raise UnsupportedSource(

@@ -45,7 +45,9 @@ class ClassicValues:
     def read(self, variable: Variable, index: tuple[slice, ...]) -> Array:
         if _state(self._fd) != self._state:
             raise UnreadableSource(f"{self._name} changed while it was read; convert it again")
-        place = self._places[variable.name]
+        place = self._places.get(variable.name)
+        if place is None or place.shape != variable.shape:
+            raise UnreadableSource(f"{self._name} is damaged: its header contradicts itself; upload it again")
         out = np.empty([part.stop - part.start for part in index], place.dtype)
         if out.size:
             self._fill(out, place.begin, place.shape, index, record_stride=place.record_stride, place=place)

@@ -34,13 +34,11 @@ class Calibration:
     channels: Sequence[tuple[str | None, str | None]] = ()
 
 
-def calibration(
-    tiff: tifffile.TiffFile, page: tifffile.TiffPage, kind: str, number: int, omexml: str | None
-) -> Calibration:
+def calibration(tiff: tifffile.TiffFile, page: tifffile.TiffPage, kind: str, number: int) -> Calibration:
     """Of series `number` of a file, whose dialect is `kind`."""
     match kind:
         case "ome":
-            return _ome(omexml or tiff.ome_metadata or "", number, page)
+            return _ome(tiff.ome_metadata or "", number, page)
         case "imagej":
             return _imagej(tiff.imagej_metadata or {}, page)
         case "stk":

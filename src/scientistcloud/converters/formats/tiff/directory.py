@@ -163,7 +163,7 @@ class _Walk:
             raise self._cut(offset)
         if values + self._tail > len(block):
             block = self.files.read(self.file, offset, values + self._tail)
-        entries = np.frombuffer(block, self._entry, count, self._head)
+        entries = np.frombuffer(block, self._entry, count, self._head).copy()  # not all of the block with it
         lengths = _SIZES[entries["type"]] * np.minimum(entries["count"], np.uint64(self._size + 1))
         ends = np.minimum(entries["value"], np.uint64(self._size + 1)) + lengths
         outside = entries["code"][(lengths > self._tail) & (ends > self._size)]

@@ -18,18 +18,22 @@ class Files:
     """Numbered files. Safe from several threads."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths = list(paths)
-        self._states = [_state(path.stat()) for path in paths]
+        self.paths: list[Path] = []
+        self._numbers: dict[Path, int] = {}
+        self._states: list[tuple[int, int]] = []
         self._open: OrderedDict[int, tuple[int, list[int]]] = OrderedDict()
         self._lock = threading.Lock()
         self._closed = False
+        for path in paths:
+            self.add(path)
 
     def add(self, path: Path) -> int:
         """The number of `path`, which is added where it is new."""
-        if path not in self.paths:
+        if path not in self._numbers:
+            self._numbers[path] = len(self.paths)
             self.paths.append(path)
             self._states.append(_state(path.stat()))
-        return self.paths.index(path)
+        return self._numbers[path]
 
     def size(self, file: int) -> int:
         return self._states[file][0]

@@ -64,14 +64,17 @@ def place_of(page: tifffile.TiffPage) -> Place | None:
     units, unit = ("m", "meter") if projected else ("degrees", None)
     if projected and (linear := _integer(keys.get("ProjLinearUnitsGeoKey"))) not in (None, _USER_DEFINED):
         units, unit = _LINEAR.get(linear, ("", None))
-    attributes: dict[str, Any] = {**crs(code), "GeoTransform": " ".join(f"{value:.17g}" for value in matrix)}
+    attributes = crs(code)
     warnings = []
     if code is None:
         cited = keys.get("PCSCitationGeoKey") or keys.get("GTCitationGeoKey") or "without a name"
         warnings.append(f"the CRS is not one of EPSG's ({cited}); its keys are kept as they are, in the metadata")
+    if rx or ry:
+        # Nothing else says where a pixel of a turned grid lies; of others x and y do, at each level.
+        attributes["GeoTransform"] = " ".join(f"{value:.17g}" for value in matrix)
+        warnings.append("the grid is turned against its CRS: x and y of a pixel follow from GeoTransform alone")
     mapping = Coordinate(name="spatial_ref", dims=(), values=np.array(0, "i8"), attributes=attributes)
     if rx or ry:
-        warnings.append("the grid is turned against its CRS: x and y of a pixel follow from GeoTransform alone")
         return Place((mapping,), {}, tuple(warnings))
     if max(page.imagewidth, page.imagelength) > _LONGEST:
         return Place((mapping,), {}, tuple(warnings))

@@ -27,8 +27,6 @@ class Part:
     label: str
     series: Series
     tiff: tifffile.TiffFile
-    #: A description that stands in another file.
-    omexml: str | None = None
 
 
 @dataclass(slots=True)
@@ -86,11 +84,11 @@ class Collector:
             self._parts.warnings.append(
                 f"{path.name} names files that are missing: {', '.join(linked.missing[:8])}; their planes are empty"
             )
-        pictures = [each for each in opened.series if not each.reduced or len(opened.series) == 1]
+        pictures = [each for each in opened.series if not each.reduced] or opened.series
         for series in pictures:
             words = [path.name if several else "", f"series {series.number}", series.name]
             label = ", ".join(word for word in (words if len(pictures) > 1 or not several else words[:1]) if word)
-            self._parts.found.append(Part(label, series, opened.tiff, linked.xml if linked.apart else None))
+            self._parts.found.append(Part(label, series, opened.tiff))
 
     def _family(self, family: Family, chains: dict[Path, Chain]) -> list[Path]:
         """Join the files of a family; those that do not fit are handed back."""
@@ -102,7 +100,7 @@ class Collector:
         kind = kinds.most_common(1)[0][0]
         members = {path: (opened, series) for path, (opened, series) in zip(family.files, made, strict=True)}
         fitting = [path for path in family.files if _kind(members[path][1]) == kind]
-        unequal = [path for path in family.files if path not in fitting]
+        unequal = [path for path in family.files if _kind(members[path][1]) != kind]
         opened, first = members[fitting[0]]
         assert first is not None
         stacks = [series.stack for _, series in (members[path] for path in fitting) if series is not None]
@@ -148,7 +146,6 @@ class Collector:
     def _open(self, path: Path, linked: Companions | None = None) -> Opened:
         opened = open_tiff(self._files, self._files.add(path), omexml=linked.xml if linked else None)
         self._opened.append(opened)
-        self._parts.warnings += opened.said
         return opened
 
 

@@ -19,7 +19,7 @@ from scientistcloud.converters.formats.tiff.files import Files
 from scientistcloud.converters.formats.tiff.geo import Place, place_of
 from scientistcloud.converters.formats.tiff.parts import Collector, Part
 from scientistcloud.converters.formats.tiff.planes import PageReader
-from scientistcloud.converters.formats.tiff.series import BROKEN
+from scientistcloud.converters.formats.tiff.series import BROKEN, listening
 from scientistcloud.converters.formats.tiff.stack import Stack, View
 from scientistcloud.converters.formats.tiff.tags import indices, metadata, nodata, oddities
 from scientistcloud.errors import UnreadableSource
@@ -35,8 +35,10 @@ class TiffReader:
         self._views: list[View] = []
         collector = Collector(self._files, root)
         try:
-            with np.errstate(all="ignore"):  # tags of nonsense are divided, too
-                self._source = self._open(collector, files)
+            heard: list[str] = []
+            with listening(heard), np.errstate(all="ignore"):  # tags of nonsense are divided, too
+                source = self._open(collector, files)
+            self._source = replace(source, warnings=tuple(dict.fromkeys([*source.warnings, *heard])))
         except BROKEN as failed:  # tifffile reads tags when they are asked for
             self.close()
             raise UnreadableSource(f"{files[0].name} cannot be read as TIFF: {failed}; export it anew") from failed
@@ -69,7 +71,7 @@ class TiffReader:
             said += [broken] if broken else []
             said += [f"{part.label}: {each}" for each in oddities(part.series.page)]
             if stack.missing:
-                said.append(f"{part.label}: {stack.missing} planes are missing and read as {stack.codec.nodata}")
+                said.append(f"{part.label}: planes missing: {stack.missing}; they read as {stack.codec.nodata}")
             made += [(image, view, part) for image, view in _images(part, broken, said)]
         # Masks come last; the others by rank, and in the order of the file.
         made.sort(key=lambda each: (not each[2].series.mask, rank(each[0])), reverse=True)
@@ -82,14 +84,14 @@ class TiffReader:
             images=tuple(images),
             reader=f"tifffile {tifffile.__version__}, imagecodecs {imagecodecs.__version__}",
             reason=reason(images),
-            warnings=tuple(dict.fromkeys(said)),
-            metadata=metadata(made[0][2].tiff, first, made[0][2].omexml),
+            warnings=tuple(said),
+            metadata=metadata(made[0][2].tiff, first),
         )
 
 
 def _images(part: Part, broken: str | None, said: list[str]) -> list[tuple[Image, View]]:
     series, stack = part.series, part.series.stack
-    known = calibration(part.tiff, series.page, series.kind, series.number, part.omexml)
+    known = calibration(part.tiff, series.page, series.kind, series.number)
     place = None if series.mask else place_of(series.page)
     said += [f"{part.label}: {each}" for each in (place.warnings if place else ())]
     roles = meaning(stack)

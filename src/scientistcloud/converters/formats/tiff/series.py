@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -46,8 +47,6 @@ class Opened:
 
     tiff: tifffile.TiffFile
     series: tuple[Series, ...]
-    #: What tifffile found odd.
-    said: tuple[str, ...]
 
 
 @contextmanager
@@ -57,7 +56,8 @@ def listening(said: list[str]) -> Iterator[None]:
 
     class Collect(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            said.append(record.getMessage().split("> ", 1)[-1])
+            text = re.sub(r"<tifffile\.TiffTag (\d+)[^>]*>", r"tag \1:", record.getMessage())
+            said.append(re.sub(r"<tifffile\.\w+ '?([^'>]*)'?>", r"\1:", text))
 
     handler, propagate = Collect(logging.WARNING), logger.propagate
     logger.addHandler(handler)
@@ -76,21 +76,19 @@ def open_tiff(files: Files, file: int, *, omexml: str | None = None) -> Opened:
     `UnreadableSource`, `UnsupportedSource`.
     """
     path = files.paths[file]
-    said: list[str] = []
-    with listening(said):
-        try:
-            tiff = tifffile.TiffFile(path, omexml=omexml, _multifile=omexml is not None)
-        except BROKEN as failed:
-            raise UnreadableSource(f"{path.name} cannot be read as TIFF: {failed}; export it anew") from failed
+    try:
+        tiff = tifffile.TiffFile(path, omexml=omexml, _multifile=omexml is not None)
         try:
             found = tuple(_series(files, file, tiff))
-        except BROKEN as failed:
-            tiff.close()
-            raise UnreadableSource(f"{path.name} cannot be read as TIFF: {failed}; export it anew") from failed
         except BaseException:
             tiff.close()
             raise
-    return Opened(tiff, found, tuple(f"{path.name}: {each}" for each in dict.fromkeys(said)))
+    except BROKEN as failed:
+        raise UnreadableSource(f"{path.name} cannot be read as TIFF: {failed}; export it anew") from failed
+    if not found:
+        tiff.close()
+        raise UnreadableSource(f"{path.name} holds no picture; export it anew")
+    return Opened(tiff, found)
 
 
 def _series(files: Files, file: int, tiff: tifffile.TiffFile) -> Iterator[Series]:

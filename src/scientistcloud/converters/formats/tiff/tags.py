@@ -61,13 +61,13 @@ def oddities(page: tifffile.TiffPage) -> list[str]:
     return found
 
 
-def metadata(tiff: tifffile.TiffFile, page: tifffile.TiffPage, omexml: str | None) -> Json:
+def metadata(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> Json:
     """Tags of the first picture's first page and the dialects' own descriptions, as JSON values."""
     out: dict[str, Any] = {}
-    tags = {tag.name: _plain(tag.value) for tag in page.tags if tag.code not in _PLACES}
+    tags = {tag.name: _plain(tag.value) for tag in page.tags if _is_short(tag)}
     out["tags"] = {name: value for name, value in tags.items() if value is not None}
     described = {
-        "ome_xml": omexml or tiff.ome_metadata,
+        "ome_xml": tiff.ome_metadata,
         "imagej": tiff.imagej_metadata,
         "metamorph": tiff.stk_metadata,
         "geokeys": _numbers(page.geotiff_tags or {}),
@@ -77,6 +77,11 @@ def metadata(tiff: tifffile.TiffFile, page: tifffile.TiffPage, omexml: str | Non
         if kept is not None:
             out[name] = kept
     return out
+
+
+def _is_short(tag: tifffile.TiffTag) -> bool:
+    """Longer values stay in the file."""
+    return tag.code not in _PLACES and tag.count <= _LONGEST_TEXT
 
 
 def _numbers(keys: dict[Any, Any]) -> dict[str, Any]:
