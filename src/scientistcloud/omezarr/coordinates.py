@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from scientistcloud.omezarr.image import Array, Coordinate, Reduction
+from scientistcloud.omezarr.image import Array, Coordinate, Image, Reduction
 from scientistcloud.omezarr.pyramid import downsample, representable
 
 _PACKING = (
@@ -28,6 +28,36 @@ def at_level(known: Mapping[str, Coordinate], factors: Mapping[str, int]) -> lis
         for name, each in known.items()
     }
     return [_without_lost_bounds(each, made) for each in made.values() if each is not None]
+
+
+def is_northward(image: Image, known: Mapping[str, Coordinate]) -> bool:
+    """Whether rows go from south to north, so that a map has to be turned to have the north on top.
+
+    Told by the latitude or northing along the rows, or of a curvilinear grid by the mean of its first and last row.
+    The stored order is never changed.
+    """
+    if len(image.axes) < 2:
+        return False
+    rows, columns = (axis.name for axis in image.axes[-2:])
+    for dims in ((rows,), (rows, columns)):
+        for each in known.values():
+            if (
+                each.dims == dims
+                and each.values.dtype.kind in "iuf"
+                and len(each.values) > 1
+                and _is_northing(each)
+            ):
+                values = _physical(each)
+                first, last = (row[np.isfinite(row)] for row in (np.ravel(values[0]), np.ravel(values[-1])))
+                if first.size and last.size:
+                    return bool(last.mean() > first.mean())
+    return False
+
+
+def _is_northing(each: Coordinate) -> bool:
+    names = ("latitude", "projection_y_coordinate", "grid_latitude")
+    units = ("degrees_north", "degree_north", "degrees_n", "degree_n", "degreesn", "degreen")
+    return each.attributes.get("standard_name") in names or str(each.attributes.get("units", "")).lower() in units
 
 
 def _without_lost_bounds(each: Coordinate, made: Mapping[str, Coordinate | None]) -> Coordinate:

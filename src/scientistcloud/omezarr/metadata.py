@@ -230,12 +230,17 @@ def ome_of_group(entries: Sequence[Json], shown: Json) -> dict[str, Any]:
 
 
 def multiscale(
-    member: Member, reduction: Reduction, windows: Sequence[Window], histograms: Sequence[Histogram]
+    member: Member,
+    reduction: Reduction,
+    windows: Sequence[Window],
+    histograms: Sequence[Histogram],
+    *,
+    northward: bool,
 ) -> dict[str, Any]:
     """The entry of one variable.
 
     Beside what NGFF names, `omero` says how this variable is shown (NGFF has it for the first alone), and
-    `metadata` holds a histogram for each channel.
+    `metadata` holds a histogram for each channel, and whether rows go from south to north (`northward`).
     """
     image = member.image
     return {
@@ -258,6 +263,7 @@ def multiscale(
             "version": __version__,
             "kwargs": {"reduction": reduction.name, "fill": json_value(image.fill)},
             "histograms": [each.as_json() for each in histograms],
+            "northward": northward,
         },
         "omero": omero(image, windows),
     }

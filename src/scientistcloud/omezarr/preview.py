@@ -10,6 +10,7 @@ import numpy as np
 import tensorstore as ts
 from PIL import Image as Picture
 
+from scientistcloud.omezarr.coordinates import is_northward
 from scientistcloud.omezarr.image import Array, Axis, AxisKind, Coordinate, Image
 from scientistcloud.omezarr.metadata import channels_of
 from scientistcloud.omezarr.pyramid import Level, representable, valid
@@ -56,8 +57,8 @@ def write_preview(
     k = next((k for k, level in enumerate(levels) if max(level.shape[-2:]) <= LONG_SIDE), len(levels) - 1)
     plane = _plane(arrays[k], image, levels[k].shape)
     pixels = _colours(plane, image, windows)
-    if _northward(coordinates.get(image.axes[-2].name)):
-        pixels = pixels[::-1]
+    if is_northward(image, coordinates):
+        pixels = pixels[::-1]  # a map has the north on top
     picture = Picture.fromarray(np.ascontiguousarray(pixels), "RGBA")
     picture = picture.resize(_size(picture.size, image.axes[-2:], coordinates), Picture.Resampling.BOX)
     if (pixels[..., 3] == 255).all():
@@ -124,21 +125,6 @@ def _share(values: Array, window: Window, *, flipped: bool) -> Array:
 
 def _byte(share: Array) -> Array:
     return (np.clip(share, 0, 1) * 255 + 0.5).astype(np.uint8)
-
-
-def _northward(y: Coordinate | None) -> bool:
-    """Whether rows go from south to north: a map has the north on top."""
-    if y is None or y.values.ndim != 1 or len(y.values) < 2:
-        return False
-    named = y.attributes.get("standard_name") in ("latitude", "projection_y_coordinate", "grid_latitude")
-    degrees = str(y.attributes.get("units", "")).lower() in (
-        "degrees_north",
-        "degree_north",
-        "degrees_n",
-        "degree_n",
-    )
-    rising = float(y.values[-1]) > float(y.values[0])
-    return (named or degrees) and rising != (float(y.attributes.get("scale_factor", 1)) < 0)
 
 
 def _size(size: tuple[int, int], axes: Sequence[Axis], coordinates: Mapping[str, Coordinate]) -> tuple[int, int]:

@@ -25,7 +25,7 @@ from scientistcloud.errors import NoSpace
 from scientistcloud.omezarr import metadata
 from scientistcloud.omezarr.arrangement import Group, Member, arrange
 from scientistcloud.omezarr.codec import Codec, choose
-from scientistcloud.omezarr.coordinates import at_level
+from scientistcloud.omezarr.coordinates import at_level, is_northward
 from scientistcloud.omezarr.grid import SHARD_BYTES, Box, Walk, half_full_bytes, shard_of, walk_of
 from scientistcloud.omezarr.image import Array, Coordinate, Reader, Reduction, Source
 from scientistcloud.omezarr.pyramid import representable
@@ -329,7 +329,13 @@ def _write_metadata(
     for group in groups:
         of_group = {variable.member.index: variable for variable in variables if variable.group is group}
         entries = [
-            metadata.multiscale(member, each.reduction, each.windows, each.histograms)
+            metadata.multiscale(
+                member,
+                each.reduction,
+                each.windows,
+                each.histograms,
+                northward=is_northward(member.image, group.coordinates),
+            )
             for member in group.members
             for each in [of_group[member.index]]
         ]

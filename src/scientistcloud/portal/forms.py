@@ -170,7 +170,7 @@ def _of_image(form: Path, group: str, attributes: Json) -> Iterator[Picture]:
             channels=channels,
             rgb=_is_rgb(axes, channels),
             histograms=_histograms(entry),
-            northward=_is_northward(form, levels[0], axes),
+            northward=bool((entry.get("metadata") or {}).get("northward")),
             attributes=array.get("attributes") or {},
         )
 
@@ -229,22 +229,3 @@ def _histograms(entry: Json) -> tuple[Histogram, ...]:
         for each in (entry.get("metadata") or {}).get("histograms") or ()
         if sum(each["counts"]) and each["high"] > each["low"]
     )
-
-
-def _is_northward(form: Path, level: str, axes: Sequence[PictureAxis]) -> bool:
-    """Whether rows go from south to north, so that a map has to be turned to have the north on top.
-
-    The stored order is never changed, and a scale is never negative; readers give the first value as origin only
-    where the coordinate rises.
-    """
-    rows = axes[-2]
-    try:
-        attributes = _attributes(_metadata(form, (*level.split("/")[:-1], rows.name)))
-    except NotFound:
-        return False
-    north = attributes.get("standard_name") in ("latitude", "projection_y_coordinate", "grid_latitude")
-    degrees = str(attributes.get("units", "")).lower() in _DEGREES_NORTH
-    return (north or degrees) and rows.origin != 0.0
-
-
-_DEGREES_NORTH = ("degrees_north", "degree_north", "degrees_n", "degree_n", "degreesn", "degreen")
