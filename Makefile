@@ -24,7 +24,8 @@ test-long: $(VENV)/.test  ## what takes longer: thousands of seeds, chaos, large
 	@$(BIN)/python -m pytest -m long $(ARGS)
 
 check: $(VENV)/.check     ## format, lint, types, layers, docs
-	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache \
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/mypy tests/browser/conftest.py \
+	  && $(BIN)/lint-imports --no-cache \
 	  && $(BIN)/python -m pytest -q -m "" --numprocesses=0 tests/docs
 
 serve: $(VENV)/.run       ## the portal and a worker on this machine
