@@ -14,7 +14,7 @@ _KINDS = {"t": AxisKind.TIME, "c": AxisKind.CHANNEL, "e": AxisKind.CUSTOM}
 
 def image_of(values: Array, axes: str | Sequence[Axis] = "", **fields: Any) -> Image:
     """An image of `values`; `axes` are letters (t, c, e custom, else space) or whole axes, `fields` the rest."""
-    letters = axes or "tczyx"[-values.ndim :]
+    letters: Sequence[str | Axis] = axes or "tczyx"[-values.ndim :]
     made = tuple(
         Axis(name=each, kind=_KINDS.get(each, AxisKind.SPACE), length=n) if isinstance(each, str) else each
         for each, n in zip(letters, values.shape, strict=True)
