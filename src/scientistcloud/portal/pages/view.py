@@ -119,6 +119,7 @@ def _client_page() -> str:
     # From one place for all data sets, so that a browser fetches the viewer once.
     page = re.sub(r'(src|href)="([\w.]+)"', r'\1="/static/vendor/neuroglancer/\2"', page)
     ours = (
+        '<link href="/static/mark.svg" rel="icon" type="image/svg+xml">'
         '<link href="/static/viewer-frame.css" rel="stylesheet">'
         '<script defer src="/static/viewer-frame.js"></script></head>'
     )

@@ -357,7 +357,13 @@
   }
 
   async function dropped(event) {
+    // Both lists are empty after the first pause of this function.
     const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+    const plain = [...event.dataTransfer.files];
+    if (!entries.length) { // not from the desktop, or a browser that knows no entries: no folders then
+      if (plain.length) take(title(plain.map((file) => file.name)), plain.map((file) => ({ file, path: file.name })));
+      return;
+    }
     const found = [];
     for (const entry of entries) await walk(entry, "", found);
     found.sort((a, b) => (a.path < b.path ? -1 : 1)); // the order of a folder's entries is nobody's promise
@@ -378,6 +384,6 @@
     event.preventDefault();
     depth = 0;
     drop.classList.remove("over");
-    dropped(event).catch((error) => take(error.message, []));
+    dropped(event).catch((error) => console.error("what was dropped cannot be read", error));
   });
 })();

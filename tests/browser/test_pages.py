@@ -1,0 +1,291 @@
+"""What a person does on the pages: drop, watch, cancel, retry, search; in any theme, small, without a script."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import tifffile
+from browser_site import Browsing, Served, assert_plane, gray, until
+from playwright.sync_api import Browser, Route
+
+HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
+
+
+def a_picture(path: Path, *, seed: int = 0) -> np.ndarray:
+    y, x = np.mgrid[0:120, 0:160]
+    values = (10 * x + 3 * y + 100 * seed).astype(np.uint16)
+    tifffile.imwrite(path, values)
+    return values
+
+
+def choose(browsing: Browsing, *paths: Path) -> None:
+    browsing.page.set_input_files("#files", list(paths))
+
+
+def test_a_file_dropped_on_the_page_becomes_a_picture(browsing: Browsing, tmp_path: Path) -> None:
+    values = a_picture(tmp_path / "dropped.tif")
+    browsing.log_in()
+    page = browsing.page
+    # As a drop from the desktop: the page sees entries of a DataTransfer.
+    content = list((tmp_path / "dropped.tif").read_bytes())
+    transfer = page.evaluate_handle(
+        """(content) => {
+          const transfer = new DataTransfer();
+          transfer.items.add(new File([new Uint8Array(content)], "dropped.tif", { lastModified: 1 }));
+          return transfer;
+        }""",
+        content,
+    )
+    page.evaluate(
+        """() => {
+          window.seen = new Set();
+          new MutationObserver(() => {
+            for (const step of document.querySelectorAll("#work .how")) window.seen.add(step.textContent.trim());
+          }).observe(document.body, { childList: true, subtree: true, characterData: true });
+        }"""
+    )
+    page.dispatch_event("#drop", "dragenter", {"dataTransfer": transfer})
+    assert page.locator("#drop.over").count() == 1
+    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
+
+    card = page.locator(".card", has_text="dropped.tif")
+    card.locator("img").wait_for()
+    assert page.locator("#uploads li").count() == 0
+    until(lambda: _equal(page.locator("#work .job:visible").count(), 0))
+    assert page.evaluate("[...window.seen].some((each) => /Waiting|Converting/.test(each))")
+    card.click()
+    frame = browsing.viewer()
+    page.click("button.map[aria-label='Gray']")
+    page.click("#contrast-full")
+
+    assert_plane(frame, gray(values, values.min(), values.max()))
+    assert page.locator(".head .state").inner_text() == "Ready"
+    assert page.locator(".history tbody tr").count() == 1
+
+
+def test_a_folder_is_one_data_set_with_its_paths(browsing: Browsing, served: Served, tmp_path: Path) -> None:
+    folder = tmp_path / "scan 7"
+    (folder / "inner").mkdir(parents=True)
+    for number in range(3):
+        a_picture(folder / f"slice_{number}.tif", seed=number)
+    (folder / ".DS_Store").write_bytes(b"not data")
+    browsing.log_in()
+
+    browsing.page.set_input_files("#folder", folder)
+    browsing.page.locator(".card", has_text="scan 7").locator("img").wait_for()
+
+    with served.client() as client:
+        (dataset,) = client.datasets(text="scan 7")
+        assert [each["path"] for each in client.files(dataset["uuid"])] == [f"slice_{n}.tif" for n in range(3)]
+        assert len(client.jobs(dataset["uuid"])) == 1
+
+
+def test_an_upload_goes_on_where_it_was_after_a_reload(browsing: Browsing, served: Served, tmp_path: Path) -> None:
+    content = os.urandom(3_000_000)
+    (tmp_path / "long.bin").write_bytes(content)
+    browsing.expected += ["/api/uploads/", "long.bin"]
+    browsing.log_in()
+    page = browsing.page
+    places: list[str] = []
+
+    def dead_line(route: Route) -> None:
+        if route.request.method == "PATCH":
+            places.append(route.request.url)
+            route.abort("internetdisconnected")
+        else:
+            route.fallback()
+
+    page.route(re.compile("/api/uploads/.+"), dead_line)
+    choose(browsing, tmp_path / "long.bin")
+    page.get_by_text("waits for the connection").wait_for()
+    page.unroute_all(behavior="ignoreErrors")
+    page.goto("about:blank")
+    # What arrived before the line died: the first million bytes.
+    with httpx.Client(headers={"Authorization": f"Bearer {served.token}", "Tus-Resumable": "1.0.0"}) as client:
+        sent = {"Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+        assert client.patch(places[0], content=content[:1_000_000], headers=sent).status_code == 204
+
+    browsing.open("/")
+    page.get_by_text("not complete · drop it again to go on").wait_for()
+    offsets: list[str] = []
+    page.on("request", lambda r: offsets.append(r.headers["upload-offset"]) if r.method == "PATCH" else None)
+    choose(browsing, tmp_path / "long.bin")
+    page.locator(".card", has_text="long.bin").wait_for()
+    page.locator("#uploads").wait_for(state="hidden")
+
+    assert offsets == ["1000000"]
+    with served.client() as portal:
+        (dataset,) = portal.datasets(text="long.bin")
+    stored = served.data_dir / "datasets" / dataset["uuid"] / "source" / "long.bin"
+    assert stored.read_bytes() == content
+
+
+def test_an_upload_can_be_paused_and_taken_back(browsing: Browsing, served: Served, tmp_path: Path) -> None:
+    (tmp_path / "paused.bin").write_bytes(os.urandom(3_000_000))
+    browsing.log_in()
+    page = browsing.page
+    page.route(
+        re.compile("/api/uploads/.+"), lambda route: None if route.request.method == "PATCH" else route.fallback()
+    )
+    choose(browsing, tmp_path / "paused.bin")
+    row = page.locator("#uploads li")
+    row.get_by_role("button", name="Pause").click()
+    assert "paused" in row.inner_text()
+    page.unroute_all(behavior="ignoreErrors")
+    row.get_by_role("button", name="Cancel").click()
+    page.locator("#uploads").wait_for(state="hidden")
+
+    def gone() -> None:
+        assert not [each.name for each in (served.data_dir / "uploads").iterdir() if each.name[0] != "."]
+
+    until(gone)
+
+
+def test_a_file_that_is_no_data_says_why_and_offers_the_way_on(browsing: Browsing, tmp_path: Path) -> None:
+    (tmp_path / "broken.tif").write_bytes(b"II*\0 this is no picture")
+    browsing.log_in()
+    page = browsing.page
+    choose(browsing, tmp_path / "broken.tif")
+    page.locator(".card", has_text="broken.tif").get_by_text("Conversion failed").wait_for()
+    page.locator(".card", has_text="broken.tif").click()
+
+    assert "broken.tif" in page.locator(".alarm-title").inner_text().lower()
+    page.locator(".alarm").get_by_role("button", name="Retry").click()
+    until(lambda: _equal(page.locator(".history tbody tr").count() >= 1, True))
+    page.locator(".alarm").wait_for()
+    page.locator(".history").get_by_role("link", name="Log").first.click()
+    page.get_by_role("heading", name="Conversion of broken.tif").wait_for()
+    assert page.locator(".attempts li").count() >= 1
+
+
+def test_an_empty_file_is_refused_or_fails_with_a_reason(browsing: Browsing, tmp_path: Path) -> None:
+    (tmp_path / "empty.tif").write_bytes(b"")
+    browsing.expected += ["/api/uploads", "empty.tif"]
+    browsing.log_in()
+    choose(browsing, tmp_path / "empty.tif")
+
+    def explained() -> None:
+        words = browsing.page.locator("#uploads, #list").all_inner_texts()
+        assert any("empty" in each.lower() for each in words), words
+
+    until(explained)
+
+
+def test_names_are_only_names(browsing: Browsing, served: Served, tmp_path: Path) -> None:
+    a_picture(tmp_path / "named.tif")
+    with served.client() as client:
+        uuid = client.upload([tmp_path / "named.tif"], name=HOSTILE)
+        client.wait(uuid)
+    browsing.log_in()
+    page = browsing.page
+    for path in (
+        "/",
+        f"/?q={'%22%3E%3Cscript%3E'}",
+        f"/datasets/{uuid}",
+        "/jobs",
+        "/datasets/%3Cscript%3Ealert(3)%3C%2Fscript%3E",
+    ):
+        browsing.expected.append("/datasets/%3Cscript%3E")
+        browsing.open(path)
+        page.wait_for_load_state("load")
+        assert page.locator("script:not([src]), img[onerror]").count() == 0, path
+    browsing.open("/")
+
+    assert page.get_by_text(HOSTILE).count() >= 1
+
+
+def test_search_finds_as_one_types_and_says_when_nothing_matches(
+    browsing: Browsing, served: Served, tmp_path: Path
+) -> None:
+    for name in ("aorta.tif", "brain.tif"):
+        a_picture(tmp_path / name)
+        served.uploaded(tmp_path / name)
+    browsing.log_in()
+    page = browsing.page
+    page.keyboard.press("/")
+    page.keyboard.type("aort")
+    until(lambda: _equal(page.locator(".card .title").all_inner_texts(), ["aorta.tif"]))
+    page.keyboard.type("zzz")
+    page.get_by_text("Nothing matches “aortzzz”").wait_for()
+    page.get_by_role("link", name="Show all data sets").click()
+
+    page.locator(".card", has_text="brain.tif").wait_for()
+
+
+def test_log_in_cancel_and_retry_work_without_a_script(browser: Browser, served: Served, tmp_path: Path) -> None:
+    a_picture(tmp_path / "plain.tif")
+    uuid = served.uploaded(tmp_path / "plain.tif")
+    (tmp_path / "none.tif").write_bytes(b"II*\0 nothing")
+    served.uploaded(tmp_path / "none.tif")
+    browsing = Browsing(browser, served, java_script_enabled=False)
+    try:
+        page = browsing.page
+        browsing.open(f"/datasets/{uuid}")
+        page.fill("#token", served.token)
+        page.click("button[type=submit]")
+        assert page.url.endswith(f"/datasets/{uuid}")
+        assert page.locator("#still").is_visible()
+        browsing.open("/jobs?show=failed")
+        page.get_by_role("button", name="Retry none.tif").click()
+        assert page.url.endswith("/jobs")
+        assert page.get_by_role("heading", name="Jobs").is_visible()
+        page.get_by_role("button", name="Log out").click()
+        assert page.url.endswith("/login")
+    finally:
+        browsing.close()
+    assert browsing.complaints == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_every_page_fits_its_window(
+    browser: Browser, served: Served, tmp_path: Path, scheme: str, width: int
+) -> None:
+    name = f"a_rather_long_name_of_a_scan_without_any_space_in_it_{'x' * 60}.tif"
+    a_picture(tmp_path / name)
+    uuid = served.uploaded(tmp_path / name)
+    with served.client() as client:
+        job = client.jobs(uuid)[0]["job_id"]
+    browsing = Browsing(browser, served, viewport={"width": width, "height": 844}, color_scheme=scheme)
+    folder = os.environ.get("SCREENSHOTS")
+    try:
+        browsing.expected.append("/nowhere")
+        browsing.log_in()
+        paths = {
+            "datasets": "/", "dataset": f"/datasets/{uuid}", "jobs": "/jobs", "job": f"/jobs/{job}",
+            "error": "/nowhere", "login": "/login",
+        }  # fmt: skip
+        for title, path in paths.items():
+            browsing.open(path)
+            if title == "dataset" and folder:
+                browsing.viewer()
+            sizes = browsing.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+            if folder:
+                browsing.page.screenshot(path=Path(folder, f"{title}-{scheme}-{width}.png"), full_page=True)
+            assert sizes[0] <= sizes[1], (title, sizes)
+            background = browsing.page.evaluate("getComputedStyle(document.body).backgroundColor")
+            assert background == ("rgb(251, 250, 248)" if scheme == "light" else "rgb(15, 18, 20)")
+    finally:
+        browsing.close()
+    assert browsing.complaints == []
+
+
+def test_the_theme_that_was_chosen_stays(browsing: Browsing) -> None:
+    browsing.log_in()
+    page = browsing.page
+    before = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.click("#theme")
+    after = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.reload()
+
+    assert before != after
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == after
+
+
+def _equal(found: object, wanted: object) -> None:
+    assert found == wanted

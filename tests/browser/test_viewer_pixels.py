@@ -1,0 +1,205 @@
+"""What the viewer shows is what is in the data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import netCDF4
+import numpy as np
+import pytest
+import tifffile
+from browser_site import Browsing, Served, assert_plane, gray, pixels_of, until
+from playwright.sync_api import Browser
+
+ROWS, COLUMNS = 150, 220
+
+
+def plane(seed: int = 0) -> np.ndarray:
+    """A smooth plane without any symmetry, so that a turned or mirrored picture is noticed."""
+    y, x = np.mgrid[0:ROWS, 0:COLUMNS]
+    values = 8 * x + 3 * y + 400 * np.sin(x / 25) + 500 * (y > 100) * (x < 60) + 300 * seed
+    return (values + 500).astype(np.uint16)
+
+
+def gray_full_range(browsing: Browsing) -> None:
+    browsing.page.click("button.map[aria-label='Gray']")
+    browsing.page.click("#contrast-full")
+
+
+def test_a_gray_picture(browsing: Browsing, served: Served, tmp_path: Path) -> None:
+    values = plane()
+    tifffile.imwrite(tmp_path / "gray.tif", values)
+    uuid = served.uploaded(tmp_path / "gray.tif")
+    browsing.log_in()
+    browsing.open(f"/datasets/{uuid}")
+    frame = browsing.viewer()
+
+    gray_full_range(browsing)
+
+    assert_plane(frame, gray(values, values.min(), values.max()))
+
+    browsing.page.fill("#low-value", "1000")
+    browsing.page.fill("#high-value", "2000")
+    browsing.page.press("#high-value", "Enter")
+
+    assert_plane(frame, gray(values, 1000, 2000))
+
+
+def test_a_colour_picture(browsing: Browsing, served: Served, tmp_path: Path) -> None:
+    y, x = np.mgrid[0:ROWS, 0:COLUMNS]
+    values = np.stack([x, 255 - y, (x + y) // 2], axis=-1).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "colour.tif", values, photometric="rgb")
+    uuid = served.uploaded(tmp_path / "colour.tif")
+    browsing.log_in()
+    browsing.open(f"/datasets/{uuid}")
+
+    assert_plane(browsing.viewer(), values)
+
+
+def test_planes_of_a_stack_and_its_volume(browsing: Browsing, served: Served, tmp_path: Path) -> None:
+    values = np.stack([plane(seed) for seed in range(24)])
+    tifffile.imwrite(tmp_path / "stack.tif", values, metadata={"axes": "ZYX"})
+    uuid = served.uploaded(tmp_path / "stack.tif")
+    browsing.log_in()
+    browsing.open(f"/datasets/{uuid}")
+    frame = browsing.viewer()
+    assert frame.evaluate("scene.layout()") == "4panel"
+
+    browsing.page.click("[data-layout='xy']")
+    gray_full_range(browsing)
+    slider = browsing.page.locator("[data-slider='z'] input")
+
+    assert_plane(frame, gray(values[12], values.min(), values.max()))
+
+    slider.fill("20")
+
+    assert_plane(frame, gray(values[20], values.min(), values.max()))
+    assert browsing.page.locator("[data-slider='z'] output").inner_text() == "21 of 24"
+
+    browsing.page.click("[data-layout='3d']")
+
+    def volume_is_there() -> None:
+        screen = pixels_of(frame.locator("canvas").first)
+        assert (screen.max(axis=-1) > 60).mean() > 0.05
+
+    until(volume_is_there)
+
+
+def test_a_time_series_with_units_missing_values_and_the_north_on_top(
+    browsing: Browsing, served: Served, tmp_path: Path
+) -> None:
+    values = np.stack([plane(seed) for seed in range(4)]).astype(np.float32) / 10
+    values[:, 20:40, 150:180] = np.nan
+    with netCDF4.Dataset(tmp_path / "field.nc", "w") as file:
+        for name, length in (("time", 4), ("latitude", ROWS), ("longitude", COLUMNS)):
+            file.createDimension(name, length)
+        time = file.createVariable("time", "f8", ("time",))
+        time[:] = np.arange(4) * 6
+        time.units = "hours since 2026-01-01"
+        latitude = file.createVariable("latitude", "f8", ("latitude",))
+        latitude[:] = np.linspace(10, 24.9, ROWS)  # from south to north
+        latitude.units = "degrees_north"
+        longitude = file.createVariable("longitude", "f8", ("longitude",))
+        longitude[:] = np.linspace(100, 121.9, COLUMNS)
+        longitude.units = "degrees_east"
+        field = file.createVariable("field", "f4", ("time", "latitude", "longitude"), fill_value=np.float32(np.nan))
+        field[:] = values
+        field.units = "K"
+    uuid = served.uploaded(tmp_path / "field.nc")
+    browsing.log_in()
+    browsing.open(f"/datasets/{uuid}")
+    frame = browsing.viewer()
+    gray_full_range(browsing)
+    low, high = np.nanmin(values), np.nanmax(values)
+
+    def expected(step: int) -> np.ndarray:
+        return gray(np.nan_to_num(values[step], nan=-1e9), low, high)  # missing values show the black behind them
+
+    assert_plane(frame, expected(2))
+
+    browsing.page.locator("[data-slider='time'] input").fill("0")
+
+    assert_plane(frame, expected(0))
+    assert browsing.page.inner_text("#contrast .unit") == "K"
+
+
+def test_a_type_that_the_viewer_lacks_is_a_still_picture_with_a_word_why(
+    browsing: Browsing, served: Served, tmp_path: Path
+) -> None:
+    tifffile.imwrite(tmp_path / "double.tif", plane().astype(np.float64))
+    uuid = served.uploaded(tmp_path / "double.tif")
+    browsing.log_in()
+    browsing.open(f"/datasets/{uuid}")
+
+    browsing.page.wait_for_selector("#still")
+
+    assert (
+        browsing.page.evaluate(
+            "document.getElementById('still').complete && document.getElementById('still').naturalWidth"
+        )
+        > 0
+    )
+    assert "cannot show float64 values" in browsing.page.inner_text(".stage-word")
+    assert len(browsing.page.frames) == 1
+
+
+def test_the_viewer_alone_shows_it_too(browsing: Browsing, served: Served, tmp_path: Path) -> None:
+    values = plane()
+    tifffile.imwrite(tmp_path / "alone.tif", values)
+    uuid = served.uploaded(tmp_path / "alone.tif")
+    browsing.log_in()
+    browsing.open(f"/view/{uuid}")
+    browsing.page.wait_for_function("window.scene && scene.ready.then(() => true)")
+    frame = browsing.page.main_frame
+    low, high = (float(each) for each in (values.min(), values.max()))
+    frame.evaluate(f"scene.setContrast(0, {low}, {high})")
+
+    def not_black() -> None:
+        assert (pixels_of(frame.locator("canvas").first).max(axis=-1) > 40).mean() > 0.3
+
+    until(not_black)
+
+
+def test_the_value_under_the_pointer_is_the_one_in_the_data(
+    browsing: Browsing, served: Served, tmp_path: Path
+) -> None:
+    values = plane()
+    tifffile.imwrite(tmp_path / "point.tif", values)
+    uuid = served.uploaded(tmp_path / "point.tif")
+    browsing.log_in()
+    browsing.open(f"/datasets/{uuid}")
+    browsing.viewer()
+    box = browsing.page.locator("#stage").bounding_box()
+    assert box is not None
+
+    def readout_is_right() -> None:
+        for nudge in (0, 1):  # the second movement reports what the first one found
+            browsing.page.mouse.move(box["x"] + box["width"] / 2 + nudge, box["y"] + box["height"] / 2 + 5)
+        words = browsing.page.locator("#readout").text_content() or ""
+        parts = words.split()
+        assert len(parts) == 5, words
+        assert parts[0] == "x"
+        assert float(parts[4]) == values[int(parts[3]), int(parts[1])]
+
+    until(readout_is_right)
+
+
+@pytest.mark.skipif(not os.environ.get("SCREENSHOTS"), reason="SCREENSHOTS names a folder for the README's picture")
+def test_the_picture_in_the_readme(browser: Browser, served: Served, data: Path) -> None:
+    uuid = served.uploaded(data / "netcdf" / "eraint_uvz.nc", name="ERA-Interim, wind and geopotential")
+    browsing = Browsing(browser, served, viewport={"width": 1360, "height": 860}, color_scheme="dark")
+    browsing.log_in()
+    browsing.open(f"/datasets/{uuid}?variable=u")
+    frame = browsing.viewer()
+    until(lambda: _assert_complete(frame.evaluate("scene.complete()")))
+    browsing.page.click("button.map[aria-label='Cool to warm']")
+    browsing.page.wait_for_timeout(2000)
+    folder = Path(os.environ["SCREENSHOTS"])
+    folder.mkdir(parents=True, exist_ok=True)
+    browsing.page.screenshot(path=folder / "dataset.png")
+    browsing.close()
+
+
+def _assert_complete(complete: bool) -> None:
+    assert complete
