@@ -146,6 +146,11 @@ def test_a_file_of_single_dimensions_is_a_plot_and_its_variables_are_named(data:
     assert "(ub, sb, sb2)" in str(refused.value)
 
 
+def test_which_node_belongs_to_which_face_of_a_mesh_is_no_picture() -> None:
+    with pytest.raises(UnsupportedSource, match=r"a plot, not a picture.*\(synthetic, "):
+        open_source(SAMPLES / "mesh_C4_synthetic_float.nc")
+
+
 def test_unsigned_true_false_and_absent(data: Path) -> None:
     import netCDF4
 
