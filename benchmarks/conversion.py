@@ -19,8 +19,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -159,12 +161,14 @@ def make_source(path: Path, depth: int) -> None:
     random = np.random.default_rng(3)
     y, x = np.mgrid[0:1024, 0:1024].astype("f4")
     shapes = [1000 + 600 * np.sin(x / (40 + 7 * i)) * np.cos(y / (33 + 5 * i)) for i in range(4)]
-    with tifffile.TiffWriter(path, bigtiff=True) as tiff:
+
+    def planes() -> Iterator[np.ndarray[Any, Any]]:
         for z in range(depth):
-            plane = (
-                shapes[z % 4] + 200 * np.sin(z / 9) + random.standard_normal((1024, 1024), dtype="f4") * 260 + 1500
-            )
-            tiff.write(plane.astype("u2"), contiguous=True, photometric="minisblack")
+            noise = random.standard_normal((1024, 1024), dtype="f4") * 260 + 1500
+            yield (shapes[z % 4] + 200 * np.sin(z / 9) + noise).astype("u2")
+
+    kind = {"shape": (depth, 1024, 1024), "dtype": "u2", "photometric": "minisblack", "metadata": {"axes": "ZYX"}}
+    tifffile.imwrite(path, planes(), bigtiff=True, **kind)
 
 
 def environment(folder: Path, tool: Tool) -> Path | str:

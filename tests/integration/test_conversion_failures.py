@@ -92,9 +92,28 @@ def test_an_existing_output_is_never_overwritten(noise: Path, tmp_path: Path) ->
     assert names(tmp_path / "a.ome.zarr") == set()
 
 
+def test_a_cancel_that_comes_last_leaves_nothing_and_none_comes_after_the_store_has_appeared(
+    noise: Path, tmp_path: Path
+) -> None:
+    told: list[bool] = []
+
+    def report(fraction: float, step: str) -> None:
+        told.append((tmp_path / "a.ome.zarr").exists())
+        if step == "publishing":
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        convert(noise, tmp_path / "a.ome.zarr", preview=tmp_path / "a.webp", report=report)
+
+    assert names(tmp_path) == {"noise.tif"}
+    assert not any(told)
+
+
 def test_an_output_in_no_folder_and_a_source_that_is_not_there_are_said_so(noise: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidParameters, match="there is no folder"):
         convert(noise, tmp_path / "gone" / "a.ome.zarr")
+    with pytest.raises(InvalidParameters, match="for the preview"):
+        convert(noise, tmp_path / "a.ome.zarr", preview=tmp_path / "gone" / "a.webp")
     with pytest.raises(NotFound, match=r"gone\.tif"):
         convert(tmp_path / "gone.tif", tmp_path / "a.ome.zarr")
 
@@ -144,7 +163,7 @@ def test_a_disk_that_fills_up_is_said_so_and_emptied_again(noise: Path, tmp_path
         [*outer, "sh", "-c", mounted], input=SMALL_DISK, capture_output=True, text=True, check=True, timeout=120
     )
 
-    assert "NoSpace: the disk is full: " in done.stdout
+    assert "NoSpace: the disk is full: a.ome.zarr could not be written" in done.stdout
     assert "free some space and try again" in done.stdout
     assert "left: []" in done.stdout
 

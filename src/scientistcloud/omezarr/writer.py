@@ -170,8 +170,7 @@ def disk(store: Path) -> Iterator[None]:
     except Exception as failed:
         if any(sign in f"{failed!r} {failed}" for sign in _NO_SPACE):
             raise NoSpace(
-                f"the disk is full: {store.name} could not be written into {store.parent}; "
-                "free some space and try again"
+                f"the disk is full: {store.name} could not be written; free some space and try again"
             ) from failed
         raise
 
@@ -181,8 +180,8 @@ def _check_space(store: Path, variables: list[Variable]) -> None:
     free = shutil.disk_usage(store.parent).free
     if needed > free:
         raise NoSpace(
-            f"the disk has {free / 2**30:.1f} GiB left and {store.name} needs about {needed / 2**30:.1f} GiB "
-            f"in {store.parent}; free some space and try again"
+            f"the disk has {free / 2**30:.1f} GiB left and {store.name} needs about {needed / 2**30:.1f} GiB; "
+            "free some space and try again"
         )
 
 

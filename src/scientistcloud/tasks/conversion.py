@@ -69,6 +69,8 @@ def convert(
     """
     started = time.monotonic()
     _must_be_new(output)
+    if preview is not None and not preview.absolute().parent.is_dir():
+        raise InvalidParameters(f"there is no folder {preview.parent} for the preview; make it first")
     options, writing = options or ReadOptions(), writing or WriteOptions()
     source, output = source.absolute(), output.absolute()
     _return_memory_at_once()
@@ -76,15 +78,16 @@ def convert(
     fingerprint = Fingerprint.of(source)
     reader = registry.open_source(source, sensor=sensor, options=options)
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    made = partial / output.name
     try:
         with Hashing(fingerprint) as hashing:
             described = reader.describe()
             recipe = _recipe(sensor, options, writing)
-            _make(partial)
+            _make(made)
             written = write(
                 reader,
                 described,
-                partial / "store",
+                made,
                 options=writing,
                 memory_bytes=memory_bytes,
                 report=report,
@@ -92,15 +95,14 @@ def convert(
             )
         fingerprint.must_be_unchanged()
         report(0.985, "checking")
-        check(partial / "store")
+        check(made)
         if preview is not None:
             report(0.99, "preview")
-            _preview(partial, written)
-        form = _form(described, written, partial / "store", preview)
-        _appear(partial, output, preview)
-        form["seconds"] = round(time.monotonic() - started, 3)
-        report(1.0, "done")
-        return form
+            _preview(made, written)
+        form = _form(described, written, made, preview)
+        report(0.995, "publishing")  # the last word: what has appeared is not taken back
+        _appear(made, output, preview)
+        return {**form, "seconds": round(time.monotonic() - started, 3)}
     finally:
         reader.close()
         shutil.rmtree(partial, ignore_errors=True)
@@ -290,34 +292,36 @@ def _must_be_new(output: Path) -> None:
         raise InvalidParameters(f"there is no folder {output.parent}; make it first")
 
 
-def _make(partial: Path) -> None:
+def _make(made: Path) -> None:
     try:
-        with disk(partial):
-            (partial / "store").mkdir(parents=True)
+        with disk(made):
+            shutil.rmtree(made.parent, ignore_errors=True)  # of a process of this number that was killed
+            made.mkdir(parents=True)
     except PermissionError as refused:
-        raise InvalidParameters(f"{partial.parent} cannot be written to; name another output") from refused
+        raise InvalidParameters(f"{made.parent.parent} cannot be written to; name another output") from refused
 
 
-def _preview(partial: Path, written: Written) -> None:
+def _preview(made: Path, written: Written) -> None:
+    """The preview beside the store that was made."""
     first = written.variables[0]
-    with disk(partial):
+    with disk(made):
         write_preview(
-            partial / PREVIEW,
-            arrays=[partial / "store" / first.path(k) for k in range(len(first.member.levels))],
+            made.with_name(PREVIEW),
+            arrays=[made / first.path(k) for k in range(len(first.member.levels))],
             levels=first.member.levels,
             image=first.member.image,
             windows=first.windows,
             coordinates=first.group.coordinates,
         )
-        sync(partial / PREVIEW)
+        sync(made.with_name(PREVIEW))
 
 
-def _appear(partial: Path, output: Path, preview: Path | None) -> None:
+def _appear(made: Path, output: Path, preview: Path | None) -> None:
     """Give the finished files their names, durably: the preview first, for the store is what others wait for."""
     if preview is not None:
-        (partial / PREVIEW).replace(preview)
+        made.with_name(PREVIEW).replace(preview)
     _must_be_new(output)
-    (partial / "store").rename(output)
+    made.rename(output)
     for folder in {output.parent, *([preview.parent] if preview else [])}:
         sync(folder)
 
