@@ -87,8 +87,9 @@ class UploadsFolder:
         metadata: str,
         closes: bool,
         stored_bytes: Callable[[], int] = lambda: 0,
+        durable: bool = True,
     ) -> Upload:
-        """Open an upload, durably, and reserve the room for it: all of it or nothing.
+        """Open an upload and reserve the room for it: all of it or nothing. `durable` as in `Writing`.
 
         `stored_bytes`: what the person's data sets take already, asked for under a quota only. Raises `TooLarge`
         beyond a limit or the quota, `NoSpace` where the disk's reserve would be touched.
@@ -119,15 +120,17 @@ class UploadsFolder:
                 sha256=hashlib.sha256().hexdigest() if length_bytes == 0 else None,
                 inode=inode,
             )
-            write_upload(new, upload)
-            sync_folder(new)
+            write_upload(new, upload, durable=durable)
+            if durable:
+                sync_folder(new)
             with self._alone():
                 self._require_room(upload, stored_bytes)
                 new.rename(self._place(upload_id))
         except BaseException:
             shutil.rmtree(new, ignore_errors=True)
             raise
-        sync_folder(self._root)
+        if durable:
+            sync_folder(self._root)
         return upload
 
     @contextmanager
@@ -212,9 +215,15 @@ class UploadsFolder:
 
     # -- changing --------------------------------------------------------------------------------
 
-    def write(self, upload_id: str) -> Writing:
+    def write(self, upload_id: str, *, durable: bool = True) -> Writing:
         """Become the newest writer of the upload; the older one ends. Raises `NotFound`, `Unavailable`."""
-        return Writing(self._known(upload_id), clock=self._clock, expiry=self.limits.expiry, digests=self.digests)
+        return Writing(
+            self._known(upload_id),
+            clock=self._clock,
+            expiry=self.limits.expiry,
+            digests=self.digests,
+            durable=durable,
+        )
 
     @contextmanager
     def held(self, upload_id: str, *, seconds: float | None = None) -> Iterator[tuple[Upload, Path]]:

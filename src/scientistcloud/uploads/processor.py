@@ -37,6 +37,7 @@ BLOCK_BYTES = 4 * 2**20
 # An opening that takes longer than this to write its data set's record has died.
 _ORPHANED = timedelta(hours=1)
 _PATH_BYTES = 4096  # of Linux
+_FOLDERS_KEPT = 1000
 
 
 class UploadProcessor:
@@ -65,6 +66,7 @@ class UploadProcessor:
         self.uploads = UploadsFolder(self.folder, clock=store.clock, limits=limits or Limits())
         self._queue = JobQueueManager(store, max_pending_per_dataset=max_pending_per_dataset)
         self._digesting: set[str] = set()
+        self._durable_folders: set[Path] = set()
 
     # -- uploads ---------------------------------------------------------------------------------
 
@@ -78,11 +80,13 @@ class UploadProcessor:
         name: str | None = None,
         sensor: str = catalogue.AUTO,
         metadata: str = "",
+        durable: bool = True,
     ) -> Upload:
         """Open an upload of the file `path` into the open data set `dataset`, or into one of its own.
 
         Folder, room and the record of the data set are durable when this returns; where it raises, none is left.
         An unfinished upload of the same file into the same data set ends: its sender lost it, and begins anew.
+        `durable` False spares syncs where all bytes come at once, so that nobody is told of it before its end.
         Raises `InvalidParameters`, `InvalidTransition`, `TooLarge`, `NoSpace`, `Unavailable`.
         """
         place = source_path(path)
@@ -100,6 +104,7 @@ class UploadProcessor:
             metadata=metadata,
             closes=dataset is None,
             stored_bytes=lambda: self.store.datasets.stored_bytes(user=user),
+            durable=durable,
         )
         try:
             if dataset is None:
@@ -296,11 +301,13 @@ class UploadProcessor:
         place = self._source(upload)
         place.parent.mkdir(parents=True, exist_ok=True)
         data.rename(place)
-        for folder in (place.parent, *place.parent.parents):
-            sync_folder(folder)
-            if folder == self.folder.root:
-                break
-        sync_folder(data.parent)
+        sync_folder(place.parent)
+        if place.parent not in self._durable_folders:  # else somebody made sure of the way to it before
+            for folder in place.parent.parents:
+                sync_folder(folder)
+                if folder == self.folder.root:
+                    break
+            self._durable_folders = {*list(self._durable_folders)[:_FOLDERS_KEPT], place.parent}
 
     def _is_in_place(self, upload: Upload) -> bool:
         """Whether the file in its place is this upload's: after a crash another may have replaced it."""

@@ -78,8 +78,8 @@ def read_upload(path: Path) -> Upload | None:
     return Upload(**values)
 
 
-def write_upload(folder: Path, upload: Upload, *, name: str = INFO) -> Path:
-    """Write `upload` durably to the file `name` of `folder`; its entry there is made durable by `sync_folder`."""
+def write_upload(folder: Path, upload: Upload, *, name: str = INFO, durable: bool = True) -> Path:
+    """Write `upload` to the file `name` of `folder`; its entry there is made durable by `sync_folder`."""
     values = asdict(upload)
     for key in ("created_at", "expires_at"):
         values[key] = values[key].isoformat()
@@ -87,7 +87,8 @@ def write_upload(folder: Path, upload: Upload, *, name: str = INFO) -> Path:
     with out_of_space("what is known of the upload"), path.open("w") as file:
         json.dump(values, file)
         file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
     return path
 
 
@@ -202,13 +203,19 @@ class Writing:
 
     `write` may run in one thread while `checkpoint` runs in another. Both raise `Stale` once a newer writer came or
     this one was closed, `NotFound` once the upload is gone, `NoSpace`, `Unavailable`.
+
+    `durable` False: the offset on record outlives the process, but not the machine; the bytes do, as ever. For an
+    upload that nobody is told of before it is complete.
     """
 
-    def __init__(self, folder: Path, *, clock: Clock, expiry: timedelta, digests: Digests) -> None:
+    def __init__(
+        self, folder: Path, *, clock: Clock, expiry: timedelta, digests: Digests, durable: bool = True
+    ) -> None:
         self._folder = folder
         self._clock = clock
         self._expiry = expiry
         self._digests = digests
+        self._durable = durable
         self._one_thread = threading.Lock()  # flock does not exclude threads that share an open file
         self._one_checkpoint = threading.Lock()
         self._closed = False
@@ -285,10 +292,11 @@ class Writing:
             sha256=digest.hexdigest() if digest is not None and complete else None,
             inode=os.fstat(self._data).st_ino,  # another one, where the data folder was restored from a copy
         )
-        fresh = write_upload(self._folder, upload, name=f"{INFO}.{self._number}")
+        fresh = write_upload(self._folder, upload, name=f"{INFO}.{self._number}", durable=self._durable)
         with self._mine():
             fresh.rename(self._folder / INFO)
-        sync_folder(self._folder)
+        if self._durable:
+            sync_folder(self._folder)
         if digest is not None:
             self._digests.keep(upload.upload_id, offset_bytes, digest)
         self.upload = upload

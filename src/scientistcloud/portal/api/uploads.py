@@ -136,13 +136,15 @@ class _Exchange:
         if body_bytes != 0:
             self.require_content_type()
             self.require_fits(body_bytes or 0, length_bytes)
-        upload = await self.in_thread(self.open, person, request, length_bytes)
+        # All of a small file, into a data set that is there: nobody knows of it before the answer to all.
+        at_once = body_bytes == length_bytes and request.dataset_uuid is not None
+        upload = await self.in_thread(self.open, person, request, length_bytes, durable=not at_once)
         headers = {
             "Location": f"{self.scope['path'].rstrip('/')}/{upload.upload_id}",
             "Dataset-UUID": upload.dataset_uuid,
         }
         if body_bytes != 0:
-            upload = await self.receive_into(upload)
+            upload = await self.receive_into(upload, durable=not at_once)
         elif upload.complete:
             await self.complete(upload)
         return Response(status_code=HTTPStatus.CREATED, headers=headers | self.progress(upload))
@@ -189,7 +191,7 @@ class _Exchange:
             raise _Refused(HTTPStatus.GONE, "the upload stopped and has expired; begin a new one")
         return upload
 
-    def open(self, person: Person, request: metadata.Request, length_bytes: int) -> Upload:
+    def open(self, person: Person, request: metadata.Request, length_bytes: int, *, durable: bool) -> Upload:
         dataset = None
         if request.dataset_uuid is not None:
             dataset = find_dataset(self.processor.store, person, request.dataset_uuid, Action.CHANGE)
@@ -201,11 +203,12 @@ class _Exchange:
             name=request.name,
             sensor=request.sensor,
             metadata=request.raw,
+            durable=durable,
         )
 
-    async def receive_into(self, upload: Upload) -> Upload:
+    async def receive_into(self, upload: Upload, *, durable: bool = True) -> Upload:
         """The upload with the body of the request, as far as it came and is durable."""
-        writing = await self.in_thread(self.processor.uploads.write, upload.upload_id)
+        writing = await self.in_thread(self.processor.uploads.write, upload.upload_id, durable=durable)
         try:
             self.require_offset(upload.offset_bytes, writing.upload)  # an older request may have added some
             end = await Reception(writing, self.receive, self.threads).run()
