@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Frame, Page, Response
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Frame, Page, Response
 
 from scientistcloud.client import Client
 
@@ -98,9 +98,11 @@ class Browsing:
         self.page.on("console", self._console)
         self.page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
         self.page.on("response", self._response)
-        self.page.on(
-            "dialog", lambda dialog: (self.complaints.append(f"dialog: {dialog.message}"), dialog.dismiss())
-        )
+        self.page.on("dialog", self._dialog)
+
+    def _dialog(self, dialog: Dialog) -> None:
+        self.complaints.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
 
     def _console(self, message: ConsoleMessage) -> None:
         # Chromium's own remark on reading pixels back from a software renderer is no error of ours.

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import tifffile
 from browser_site import Browsing, Served, assert_plane, gray, until
+from numpy.typing import NDArray
 from playwright.sync_api import Browser, Route
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
 
 
-def a_picture(path: Path, *, seed: int = 0) -> np.ndarray:
+def a_picture(path: Path, *, seed: int = 0) -> NDArray[np.uint16]:
     y, x = np.mgrid[0:120, 0:160]
-    values = (10 * x + 3 * y + 100 * seed).astype(np.uint16)
+    values: NDArray[np.uint16] = (10 * x + 3 * y + 100 * seed).astype(np.uint16)
     tifffile.imwrite(path, values)
     return values
 

@@ -7,19 +7,21 @@ from pathlib import Path
 
 import netCDF4
 import numpy as np
-import pytest
 import tifffile
 from browser_site import Browsing, Served, assert_plane, gray, pixels_of, until
+from numpy.typing import NDArray
+from PIL import Image
 from playwright.sync_api import Browser
 
 ROWS, COLUMNS = 150, 220
 
 
-def plane(seed: int = 0) -> np.ndarray:
+def plane(seed: int = 0) -> NDArray[np.uint16]:
     """A smooth plane without any symmetry, so that a turned or mirrored picture is noticed."""
     y, x = np.mgrid[0:ROWS, 0:COLUMNS]
     values = 8 * x + 3 * y + 400 * np.sin(x / 25) + 500 * (y > 100) * (x < 60) + 300 * seed
-    return (values + 500).astype(np.uint16)
+    stored: NDArray[np.uint16] = (values + 500).astype(np.uint16)
+    return stored
 
 
 def gray_full_range(browsing: Browsing) -> None:
@@ -185,8 +187,8 @@ def test_the_value_under_the_pointer_is_the_one_in_the_data(
     until(readout_is_right)
 
 
-@pytest.mark.skipif(not os.environ.get("SCREENSHOTS"), reason="SCREENSHOTS names a folder for the README's picture")
-def test_the_picture_in_the_readme(browser: Browser, served: Served, data: Path) -> None:
+def test_the_picture_in_the_readme(browser: Browser, served: Served, data: Path, tmp_path: Path) -> None:
+    """`SCREENSHOTS=docs/images make test ARGS="-k readme"` takes it anew."""
     uuid = served.uploaded(data / "netcdf" / "eraint_uvz.nc", name="ERA-Interim, wind and geopotential")
     browsing = Browsing(browser, served, viewport={"width": 1360, "height": 860}, color_scheme="dark")
     browsing.log_in()
@@ -195,10 +197,11 @@ def test_the_picture_in_the_readme(browser: Browser, served: Served, data: Path)
     until(lambda: _assert_complete(frame.evaluate("scene.complete()")))
     browsing.page.click("button.map[aria-label='Cool to warm']")
     browsing.page.wait_for_timeout(2000)
-    folder = Path(os.environ["SCREENSHOTS"])
-    folder.mkdir(parents=True, exist_ok=True)
-    browsing.page.screenshot(path=folder / "dataset.png")
+    picture = Path(os.environ.get("SCREENSHOTS") or tmp_path) / "dataset.png"
+    browsing.page.screenshot(path=picture)
     browsing.close()
+    assert browsing.complaints == []
+    assert len(np.unique(np.asarray(Image.open(picture).convert("RGB")).reshape(-1, 3), axis=0)) > 500
 
 
 def _assert_complete(complete: bool) -> None:
