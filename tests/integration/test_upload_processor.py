@@ -404,6 +404,22 @@ def test_a_digest_lost_with_a_restart_comes_behind_the_job(
     assert len(jobs(store, upload.dataset_uuid)) == 1
 
 
+def test_a_portal_that_stops_leaves_the_digest_to_its_next_start(
+    processor: UploadProcessor, store: Store, tmp_path: Path
+) -> None:
+    upload = opened(processor)
+    sent(processor, upload, BYTES[:5])
+    restarted = a_processor(store, tmp_path)
+    sent(restarted, upload, BYTES[5:])
+    restarted.stop()
+
+    restarted.recover()
+    assert store.datasets.files(upload.dataset_uuid)[0].sha256 is None
+    a_processor(store, tmp_path).recover()
+
+    assert store.datasets.files(upload.dataset_uuid)[0].sha256 == hashlib.sha256(BYTES).hexdigest()
+
+
 def test_a_replay_does_not_close_what_somebody_opened_again(
     processor: UploadProcessor, store: Store, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
+from threading import Event
 
 from scientistcloud.datasets import catalogue
 from scientistcloud.datasets.settling import settle
@@ -23,6 +24,7 @@ from scientistcloud.errors import (
     InvalidTransition,
     NotFound,
     ScientistCloudError,
+    Unavailable,
 )
 from scientistcloud.jobs.queue import JobQueueManager
 from scientistcloud.layout import DataFolder, source_path
@@ -67,6 +69,7 @@ class UploadProcessor:
         self._queue = JobQueueManager(store, max_pending_per_dataset=max_pending_per_dataset)
         self._digesting: set[str] = set()
         self._durable_folders: set[Path] = set()
+        self._stopping = Event()
 
     # -- uploads ---------------------------------------------------------------------------------
 
@@ -233,6 +236,10 @@ class UploadProcessor:
                 self._expire(upload.upload_id)
         self.uploads.sweep()
 
+    def stop(self) -> None:
+        """End what goes on by itself soon; the next start finishes it."""
+        self._stopping.set()
+
     def digest(self, upload_id: str) -> None:
         """Compute the SHA-256 that a restart lost, from the file in its place; then the upload's folder goes."""
         if upload_id in self._digesting:
@@ -242,7 +249,7 @@ class UploadProcessor:
             with self.uploads.held(upload_id) as (upload, data):
                 pending = upload.complete and upload.sha256 is None and not data.exists()
             if pending:
-                sha256 = _sha256(self._source(upload))
+                sha256 = self._sha256(self._source(upload))
                 with self.uploads.held(upload_id) as (upload, _):
                     self.uploads.note(upload, sha256=sha256)
                 self.complete(upload_id)
@@ -378,10 +385,11 @@ class UploadProcessor:
         dataset = self.store.datasets.get(upload.dataset_uuid)
         return dataset if dataset is not None and dataset.deleted_at is None else None
 
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+    def _sha256(self, path: Path) -> str:
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(BLOCK_BYTES):
+                if self._stopping.is_set():
+                    raise Unavailable("the portal stops; its next start will compute it")
+                digest.update(block)
+        return digest.hexdigest()

@@ -324,6 +324,7 @@ async def tending(processor: UploadProcessor) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        processor.stop()
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
