@@ -316,6 +316,6 @@ def snippets(dataset: Dataset, picture: Picture, request: Request, settings: Set
         f"root = zarr.open_consolidated(\n    {f'{origin}/data/{dataset.uuid}/{CONVERTED}'!r},\n"
         '    storage_options={"client_kwargs": {"headers":\n        {"Authorization": "Bearer TOKEN"}}},\n)\n'
         f"root[{picture.levels[0]!r}][:]\n",
-        "Needs zarr[remote]; TOKEN is what scientistcloud serve printed.",
+        "Needs zarr, fsspec and aiohttp; TOKEN is what scientistcloud serve printed.",
     )
     return [here, anywhere] if settings.loopback else [anywhere]

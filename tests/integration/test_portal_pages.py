@@ -1,0 +1,147 @@
+"""What the pages say, and that their words hold."""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from portal_site import TOKEN, Site, running_site
+
+from scientistcloud.portal.forms import Histogram
+from scientistcloud.portal.pages.dataset import outline
+from scientistcloud.portal.pages.rendering import number, seconds, size
+from scientistcloud.records import DatasetStatus
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with running_site(tmp_path_factory.mktemp("portal")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def formed(site: Site, tmp_path_factory: pytest.TempPathFactory) -> str:
+    source = tmp_path_factory.mktemp("source") / "field.tif"
+    tifffile.imwrite(source, np.arange(300 * 200, dtype=np.uint16).reshape(300, 200))
+    return site.add_form(source)
+
+
+@pytest.mark.parametrize("title", ["This machine", "Anywhere"])
+def test_the_lines_of_python_on_the_page_work_as_they_stand(
+    site: Site, formed: str, title: str, tmp_path: Path
+) -> None:
+    with site.program() as client:
+        page = client.get(f"/datasets/{formed}").text
+    found = re.search(rf"<h3>{title}</h3>.*?<pre[^>]*>(.*?)</pre>", page, flags=re.DOTALL)
+    assert found is not None
+    code = html.unescape(found[1]).replace("TOKEN", TOKEN).rstrip()
+    *before, last = code.splitlines()
+    program = tmp_path / "snippet.py"
+    program.write_text("\n".join([*before, f"value = {last}", "print(int(value[7, 11]), value.shape)"]))
+
+    said = subprocess.run(
+        [sys.executable, program], capture_output=True, text=True, timeout=120, env=dict(os.environ)
+    )
+
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.split(" ", 1) == [str(7 * 200 + 11), "(300, 200)\n"]
+
+
+def test_each_status_has_its_words(site: Site) -> None:
+    with site.program() as client:
+        for status in DatasetStatus:
+            uuid = site.add_dataset(
+                f"is {status}", status=status, error="the reason" if "error" in status else None
+            )
+            page = client.get(f"/datasets/{uuid}")
+            assert page.status_code == 200
+            assert f"is {status}" in page.text
+            assert ("he reason" in page.text) == ("error" in status)
+
+
+def test_the_list_of_nothing_says_what_to_do(tmp_path: Path) -> None:
+    with running_site(tmp_path) as empty, empty.program() as client:
+        assert "Drop a file on this page" in client.get("/").text
+        assert "No jobs yet" in client.get("/jobs").text
+
+
+def test_a_long_list_comes_in_pages(site: Site) -> None:
+    for index in range(60):
+        site.add_dataset(f"paged {index:02d}")
+    seen: list[str] = []
+    address: str | None = "/?q=paged"
+    with site.program() as client:
+        while address is not None:
+            page = client.get(address).text
+            seen += re.findall(r'class="title">paged (\d\d)<', page)
+            more = re.search(r'href="(/\?[^"]*after=[^"]*)"', page)
+            address = html.unescape(more[1]) if more else None
+
+    assert sorted(seen) == [f"{index:02d}" for index in range(60)]
+
+
+def test_files_of_a_data_set_are_listed_with_their_sizes_in_pages(site: Site) -> None:
+    uuid = site.add_dataset("many files")
+    for index in range(205):
+        site.add_file(uuid, f"part_{index:03d}.tif", b"x" * 1500)
+    with site.program() as client:
+        first = client.get(f"/datasets/{uuid}").text
+        rest = client.get(f"/datasets/{uuid}", params={"after": "part_199.tif"}).text
+
+    assert first.count('<td class="path">') == 200
+    assert "1.5\N{NO-BREAK SPACE}kB" in first
+    assert re.findall(r"<span>(part_\d+\.tif)</span>", rest) == [f"part_{index}.tif" for index in range(200, 205)]
+
+
+@pytest.mark.parametrize(
+    ("bytes_", "words"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (9_949, "9.9 kB"),
+        (81_300_000, "81 MB"),
+        (1.2e12, "1.2 TB"),
+        (5e15, "5000 TB"),
+    ],
+)
+def test_sizes_are_written_for_people(bytes_: float, words: str) -> None:
+    assert size(bytes_).replace("\N{NO-BREAK SPACE}", " ") == words
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0, "0"),
+        (751, "751"),
+        (4096, "4096"),
+        (65536, "65 536"),
+        (0.018, "0.018"),
+        (2.5, "2.5"),
+        (1.5e-7, "1.5e-07"),
+        (-3.25, "-3.25"),
+    ],
+)
+def test_numbers_are_written_for_people(value: float, words: str) -> None:
+    assert number(value).replace("\N{NARROW NO-BREAK SPACE}", " ") == words
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(0.82, "0.8 s"), (42, "42 s"), (252, "4 min 12 s"), (11_100, "3 h 05 min")]
+)
+def test_durations_are_written_for_people(value: float, words: str) -> None:
+    assert seconds(value).replace("\N{NO-BREAK SPACE}", " ") == words
+
+
+def test_the_outline_of_a_histogram_is_as_tall_as_its_roots() -> None:
+    path = outline(Histogram(low=0, high=4, counts=(0, 4, 16, 1)))
+
+    assert path == "M0 64V64.0H64.0V33.0H128.0V2.0H192.0V48.5H256.0V64.0V64Z"
