@@ -37,6 +37,8 @@ class Settings(BaseSettings):
     token: SecretStr = SecretStr("")
     user_email: str = "local@localhost"
     lease_seconds: Annotated[float, Field(gt=0)] = 30
+    #: A running job that reports no progress for so long is ended: a damaged file can hold a library in a loop.
+    stall_seconds: Annotated[float, Field(gt=0)] = 1800
     slot_memory_bytes: Annotated[int, Field(ge=64 * MIB)] = 2 * GIB
     max_upload_bytes: Annotated[int, Field(gt=0)] = 10 * TIB
     #: Per owner; None: no quota.

@@ -145,6 +145,19 @@ def test_a_time_out_ends_an_attempt(site: Site) -> None:
     assert not is_alive(site.started(dataset))
 
 
+def test_a_job_that_stands_still_is_ended_so_that_none_hangs_for_ever(own_site: Site) -> None:
+    site = own_site
+    site.worker(STALL_SECONDS=0.5)
+    dataset = site.dataset()
+
+    job = site.ended(site.job(dataset, "hold", max_attempts=1))
+
+    assert job.status is JobStatus.FAILED
+    assert job.error is not None
+    assert job.error.type == "Stalled"
+    assert not is_alive(site.started(dataset))
+
+
 def test_a_job_that_takes_too_much_memory_is_ended(site: Site) -> None:
     job = site.ended(site.job(site.dataset(), "allocate", max_attempts=1))
 

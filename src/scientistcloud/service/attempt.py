@@ -52,6 +52,7 @@ class Workplace:
     runner: Runner
     folder: DataFolder
     lease_seconds: float
+    stall_seconds: float
     memory_bytes: int
     log_bytes: int
 
@@ -79,6 +80,7 @@ class Attempt:
         #: Set by one thread, read by the other.
         self._lost = self._cancelled = self._cut = False
         self._progress = self._progress_written = Progress()
+        self._moved_at = self._now()
         # When the last good heartbeat was sent, not answered: a lease that is thought longer than it is would
         # let two attempts run at once. The claim counts as none; `run` begins with one.
         self._renewed_at = self._tried_at = self._looked_at = self._now()
@@ -234,6 +236,8 @@ class Attempt:
 
     def _watch(self, progress: Progress) -> None:
         """Note `progress`; raise what ends the attempt."""
+        if progress != self._progress:
+            self._moved_at = self._now()
         self._progress = progress
         if self._lost or self._now() - self._renewed_at > self._place.lease_seconds:
             raise LeaseLost("the job was given to another attempt, or could not be renewed for a whole lease")
@@ -241,6 +245,15 @@ class Attempt:
             raise Cancelled("the end of the job was asked for")
         if self._cut:
             raise _Cut
+        if self._now() - self._moved_at > self._place.stall_seconds:
+            where = f" at {progress.step!r}" if progress.step else ""
+            raise _Failed(
+                JobError(
+                    type="Stalled",
+                    message=f"the work stood still{where} for {self._place.stall_seconds:g} s and was ended; "
+                    "the file may be damaged: export it anew",
+                )
+            )
 
     def _insist(self, call: Callable[[], T]) -> T:
         """`call`, again and again while the database does not answer and the lease holds."""

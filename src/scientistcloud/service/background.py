@@ -81,6 +81,7 @@ class BackgroundService:
             runner=self._runner,
             folder=self.folder,
             lease_seconds=lease,
+            stall_seconds=self.settings.stall_seconds,
             memory_bytes=self.settings.slot_memory_bytes,
             log_bytes=self.settings.log_bytes,
         )
