@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from hypothesis import settings
+
+# An example may take as long as it likes: what is slow on a busy machine is no bug.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 _KEPT = ("SCIENTISTCLOUD_TEST_MONGODB_URL", "SCIENTISTCLOUD_TEST_DATA", "SCIENTISTCLOUD_TEST_CHROMIUM")
 for _name in [name for name in os.environ if name.startswith("SCIENTISTCLOUD_") and name not in _KEPT]:
