@@ -44,7 +44,8 @@ def cut_patch(portal: Portal, place: str, offset: int, content: bytes, *, cut_af
         headers = BYTES | {"Upload-Offset": str(offset), "Content-Length": str(len(content) - offset)}
         text = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         line.sendall(f"PATCH {place} HTTP/1.1\r\nHost: 127.0.0.1:{portal.port}\r\n{text}\r\n".encode())
-        line.sendall(content[offset : offset + cut_after])
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):  # refused: an older line added bytes
+            line.sendall(content[offset : offset + cut_after])
         if reset:  # the line is gone, and what lay in it
             line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
