@@ -25,7 +25,7 @@
       if (waited > 60000) { document.body.dataset.trouble = ""; throw new Error("the data did not come within a minute"); }
       await pause(50);
     }
-    if (innerWidth < 640 && layout() === "4panel") setLayout("xy");
+    if (innerWidth < 480 && layout() === "4panel") setLayout("xy");
     wheels();
     fit();
     let mine = true;
