@@ -36,6 +36,11 @@ class DataFolder:
         return self.root / "token"
 
     @property
+    def sealing_key(self) -> Path:
+        """What opens the credentials of remote sources, mode 0600."""
+        return self.root / "sealing-key"
+
+    @property
     def database(self) -> Path:
         return self.root / "scientistcloud.db"
 

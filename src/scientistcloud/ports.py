@@ -15,6 +15,7 @@ from typing import Protocol
 
 from scientistcloud.records import (
     ConversionTarget,
+    Credential,
     Dataset,
     DatasetFile,
     DatasetStatus,
@@ -214,6 +215,9 @@ class DatasetStore(Protocol):
     def files(self, dataset_uuid: str, *, after: str | None = None, limit: int = 1000) -> list[DatasetFile]:
         """Source files by path, after the path `after`."""
 
+    def registered(self, place: str) -> list[Dataset]:
+        """Data sets whose sources lie at the path `place` or below it, by their place; deleted ones left out."""
+
     def remove_file(self, dataset_uuid: str, path: str) -> None:
         """Forget a source file; nothing happens where there is none."""
 
@@ -247,6 +251,19 @@ class SessionStore(Protocol):
         """Log out."""
 
 
+class CredentialStore(Protocol):
+    """What opens remote sources, sealed: people add it, the service asks by reference alone."""
+
+    def add(self, credential: Credential) -> None:
+        """Durably keep it; expired ones go on the way."""
+
+    def sealed(self, reference: str) -> str | None:
+        """What was sealed, None where there is none or it has expired. Nothing else leaves the database."""
+
+    def remove(self, reference: str) -> None:
+        """Forget it; nothing happens where there is none."""
+
+
 class MetaStore(Protocol):
     """What is known of the installation."""
 
@@ -270,6 +287,7 @@ class Store(Protocol):
     datasets: DatasetStore
     workers: WorkerStore
     sessions: SessionStore
+    credentials: CredentialStore
     meta: MetaStore
 
     def change_mark(self) -> object:

@@ -191,6 +191,8 @@ class DatasetFile:
     size_bytes: int
     #: Hex; None until it is known.
     sha256: str | None = None
+    #: Of a file that was registered where it lies: its time of change then, nanoseconds since 1970.
+    modified_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,6 +221,10 @@ class ConversionTarget:
     #: When the sources were closed: no file is added after it. None while open.
     closed_at: datetime | None = None
     deleted_at: datetime | None = None
+    #: Where the sources lie, an absolute path, if they were registered there; None: in the data folder.
+    place: str | None = None
+    #: What people should know of the sources, such as that a file changed; None while there is nothing.
+    notice: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,6 +261,20 @@ class Session:
     id_sha256: str
     email: str
     csrf_token: str
+    created_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """What opens a remote source, sealed: jobs carry `reference` alone."""
+
+    #: Drawn at random.
+    reference: str
+    #: Whose it is.
+    user: str
+    #: See `access.sealing`; without the data folder's key it says nothing.
+    sealed: str
     created_at: datetime
     expires_at: datetime
 

@@ -145,10 +145,31 @@ def test_an_older_database_is_copied_aside_and_brought_up(path: Path, monkeypatc
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (shelf,) = connection.execute("SELECT name FROM shelves").fetchone()
 
-    assert (version, shelf) == (2, "top")
-    with closing(sqlite3.connect(f"{path}.version-1")) as copy:
+    before = len(migrations.MIGRATIONS)
+    assert (version, shelf) == (before + 1, "top")
+    with closing(sqlite3.connect(f"{path}.version-{before}")) as copy:
         assert copy.execute("SELECT job_id FROM jobs").fetchall() == [(job_id,)]
-        assert copy.execute("PRAGMA user_version").fetchone() == (1,)
+        assert copy.execute("PRAGMA user_version").fetchone() == (before,)
+
+
+def test_a_database_of_the_first_shape_keeps_its_data_sets_and_files(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        migrations.migrate(connection, path, migrations=migrations.MIGRATIONS[:1])
+        connection.execute(
+            "INSERT INTO visstoredatas (uuid, user, name, sensor, status, created_at, updated_at) "
+            "VALUES ('old', 'ada@example.org', 'heart', 'TIFF', 'done', 1, 1)"
+        )
+        connection.execute("INSERT INTO files VALUES ('old', 'a.tif', 3, NULL)")
+
+    store = open_store(f"sqlite:///{path}")
+    dataset = store.datasets.get("old")
+    files = store.datasets.files("old")
+    store.close()
+
+    assert dataset is not None
+    assert (dataset.name, dataset.place, dataset.notice) == ("heart", None, None)
+    assert [(file.path, file.modified_ns) for file in files] == [("a.tif", None)]
 
 
 def test_a_migration_that_fails_leaves_the_version_before_it(path: Path) -> None:

@@ -69,6 +69,8 @@ class DatasetStoreContract:
             revision=2,
             wanted=WANTED,
             token=7,
+            place="/beamline/7/scan ümläut",
+            notice="scan_07.tif changed",
         )
 
         store.datasets.add(dataset)
@@ -245,6 +247,30 @@ class DatasetStoreContract:
     def test_files_of_no_data_set_are_refused(self, store: Store) -> None:
         with pytest.raises(NotFound):
             store.datasets.put_files([DatasetFile(dataset_uuid=str(uuid.uuid4()), path="a", size_bytes=1)])
+
+    # -- registered where they lie -------------------------------------------------------------
+
+    def test_registered_data_sets_are_found_by_the_folder_they_lie_in(self, store: Store) -> None:
+        scan = kept(store, place="/beamline/7/scan_01")
+        other = kept(store, place="/beamline/7/scan_02/a.tif")
+        kept(store, place="/beamline/7b/scan_01")
+        kept(store, place="/beamline/70")
+        kept(store, place="/beamline/7/gone", deleted_at=NOON)
+        kept(store)
+
+        assert [each.uuid for each in store.datasets.registered("/beamline/7")] == [scan.uuid, other.uuid]
+        assert store.datasets.registered("/beamline/7/scan_01") == [scan]
+        assert store.datasets.registered("/beamline/7/scan") == []
+        assert len(store.datasets.registered("/")) == 4
+
+    def test_a_registered_file_keeps_its_time_of_change_to_the_nanosecond(self, store: Store) -> None:
+        file = DatasetFile(
+            dataset_uuid=kept(store).uuid, path="a.tif", size_bytes=3, modified_ns=1_777_777_777_123_456_789
+        )
+
+        store.datasets.put_files([file])
+
+        assert store.datasets.files(file.dataset_uuid) == [file]
 
 
 class TargetStoreContract:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from scientistcloud.ports import Store
-from scientistcloud.records import NewJob, Session, Worker
+from scientistcloud.records import Credential, NewJob, Session, Worker
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 ADA = Worker(
@@ -32,6 +32,18 @@ def a_session(store: Store, *, name: str = "s", seconds: float = 60) -> Session:
         id_sha256=name,
         email="ada@example.org",
         csrf_token="c",  # noqa: S106  # of nobody
+        created_at=now,
+        expires_at=now + timedelta(seconds=seconds),
+    )
+
+
+def a_credential(store: Store, reference: str, *, seconds: float = 60) -> Credential:
+    """A sealed credential of Ada's that lasts so long from now on."""
+    now = store.clock.now()
+    return Credential(
+        reference=reference,
+        user="ada@example.org",
+        sealed=f"sealed {reference}",
         created_at=now,
         expires_at=now + timedelta(seconds=seconds),
     )
@@ -77,6 +89,24 @@ class SiteStoreContract:
         store.sessions.remove("s")
 
         assert store.sessions.get("s") is None
+
+    def test_a_credential_is_had_by_its_reference_until_it_expires(self, store: Store) -> None:
+        store.credentials.add(a_credential(store, "one"))
+        store.credentials.add(a_credential(store, "over", seconds=-1))
+
+        assert store.credentials.sealed("one") == "sealed one"
+        assert store.credentials.sealed("over") is None
+        assert store.credentials.sealed("another") is None
+
+    def test_a_removed_credential_is_gone(self, store: Store) -> None:
+        store.credentials.add(a_credential(store, "one"))
+        store.credentials.add(a_credential(store, "two"))
+
+        store.credentials.remove("one")
+        store.credentials.remove("one")
+
+        assert store.credentials.sealed("one") is None
+        assert store.credentials.sealed("two") == "sealed two"
 
     def test_the_installation_keeps_its_id(self, store: Store) -> None:
         assert store.meta.installation_id() == store.meta.installation_id()

@@ -17,6 +17,7 @@ _WRITTEN = tuple(name for name in DATASET_NAMES if name not in ("uuid", "version
 _INSERT = (
     f"INSERT INTO visstoredatas ({DATASET_COLUMNS}) VALUES ({', '.join(':' + name for name in DATASET_NAMES)})"
 )
+_FILE_COLUMNS = "dataset_uuid, path, size_bytes, sha256, modified_ns"
 _FILE_STEP = 500
 
 
@@ -137,8 +138,8 @@ class SqliteDatasets:
                 for file in files[start : start + _FILE_STEP]:
                     size_before = _size_of(connection, file.dataset_uuid, file.path) or 0
                     connection.execute(
-                        "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)",
-                        (file.dataset_uuid, file.path, file.size_bytes, file.sha256),
+                        f"INSERT OR REPLACE INTO files ({_FILE_COLUMNS}) VALUES (?, ?, ?, ?, ?)",
+                        (file.dataset_uuid, file.path, file.size_bytes, file.sha256, file.modified_ns),
                     )
                     grown[file.dataset_uuid] = grown.get(file.dataset_uuid, 0) + file.size_bytes - size_before
                 for dataset_uuid, size_bytes in grown.items():
@@ -147,14 +148,26 @@ class SqliteDatasets:
     def files(self, dataset_uuid: str, *, after: str | None = None, limit: int = 1000) -> list[DatasetFile]:
         with self._database.read() as connection:
             rows = connection.execute(
-                "SELECT dataset_uuid, path, size_bytes, sha256 FROM files WHERE dataset_uuid = ? AND path > ? "
-                "ORDER BY path LIMIT ?",
+                f"SELECT {_FILE_COLUMNS} FROM files WHERE dataset_uuid = ? AND path > ? ORDER BY path LIMIT ?",
                 (dataset_uuid, after or "", limit),
             ).fetchall()
         return [
-            DatasetFile(dataset_uuid=dataset_uuid, path=path, size_bytes=size_bytes, sha256=sha256)
-            for dataset_uuid, path, size_bytes, sha256 in rows
+            DatasetFile(
+                dataset_uuid=dataset_uuid, path=path, size_bytes=size_bytes, sha256=sha256, modified_ns=modified_ns
+            )
+            for dataset_uuid, path, size_bytes, sha256, modified_ns in rows
         ]
+
+    def registered(self, place: str) -> list[Dataset]:
+        below = place.rstrip("/")
+        with self._database.read() as connection:
+            rows = connection.execute(
+                f"SELECT {DATASET_COLUMNS} FROM visstoredatas WHERE deleted_at IS NULL "
+                # From "/" to before "0", its successor: all that begins with the path and a slash.
+                "AND (place = :place OR (place >= :below || '/' AND place < :below || '0')) ORDER BY place",
+                {"place": place, "below": below},
+            ).fetchall()
+        return [dataset_of(row) for row in rows]
 
     def remove_file(self, dataset_uuid: str, path: str) -> None:
         with self._database.write() as connection:

@@ -115,7 +115,19 @@ _FIRST = (
     "CREATE INDEX sessions_expiry ON sessions (expires_at)",
 )
 
-MIGRATIONS: tuple[Sequence[str], ...] = (_FIRST,)
+# Sources that lie elsewhere: registered where they are, or fetched with a credential.
+_SOURCES_ELSEWHERE = (
+    "ALTER TABLE visstoredatas ADD COLUMN place TEXT",
+    "ALTER TABLE visstoredatas ADD COLUMN notice TEXT",
+    "CREATE INDEX visstoredatas_place ON visstoredatas (place) WHERE place IS NOT NULL AND deleted_at IS NULL",
+    "ALTER TABLE files ADD COLUMN modified_ns INTEGER",
+    """CREATE TABLE credentials (
+        reference TEXT PRIMARY KEY, user TEXT NOT NULL, sealed TEXT NOT NULL, created_at REAL NOT NULL,
+        expires_at REAL NOT NULL
+    ) WITHOUT ROWID""",
+)
+
+MIGRATIONS: tuple[Sequence[str], ...] = (_FIRST, _SOURCES_ELSEWHERE)
 """Number n takes the database from ``user_version`` n to n + 1."""
 
 

@@ -33,7 +33,7 @@ JOB_COLUMNS = ", ".join(JOB_NAMES)
 
 TARGET_NAMES = (
     "uuid", "sensor", "status", "error", "forms", "revision", "wanted", "token", "version", "closed_at",
-    "deleted_at",
+    "deleted_at", "place", "notice",
 )  # fmt: skip
 TARGET_COLUMNS = ", ".join(TARGET_NAMES)
 
@@ -112,7 +112,9 @@ def dataset_of(row: Row) -> Dataset:
 
 
 def _target_fields(row: Row) -> dict[str, Any]:
-    uuid, sensor, status, error, forms, revision, wanted, token, version, closed_at, deleted_at = row
+    (
+        uuid, sensor, status, error, forms, revision, wanted, token, version, closed_at, deleted_at, place, notice
+    ) = row  # fmt: skip
     return {
         "uuid": uuid,
         "sensor": sensor,
@@ -125,6 +127,8 @@ def _target_fields(row: Row) -> dict[str, Any]:
         "version": version,
         "closed_at": _perhaps(closed_at),
         "deleted_at": _perhaps(deleted_at),
+        "place": place,
+        "notice": notice,
     }
 
 

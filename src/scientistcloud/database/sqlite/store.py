@@ -7,13 +7,23 @@ from pathlib import Path
 
 from scientistcloud.database.sqlite.clock import SystemClock, boot_id
 from scientistcloud.database.sqlite.connection import Database
+from scientistcloud.database.sqlite.credentials import SqliteCredentials
 from scientistcloud.database.sqlite.datasets import SqliteDatasets
 from scientistcloud.database.sqlite.jobs import SqliteJobs
 from scientistcloud.database.sqlite.meta import SqliteMeta
 from scientistcloud.database.sqlite.sessions import SqliteSessions
 from scientistcloud.database.sqlite.targets import SqliteTargets
 from scientistcloud.database.sqlite.workers import SqliteWorkers
-from scientistcloud.ports import Clock, DatasetStore, JobStore, MetaStore, SessionStore, TargetStore, WorkerStore
+from scientistcloud.ports import (
+    Clock,
+    CredentialStore,
+    DatasetStore,
+    JobStore,
+    MetaStore,
+    SessionStore,
+    TargetStore,
+    WorkerStore,
+)
 
 
 class SqliteStore:
@@ -31,6 +41,7 @@ class SqliteStore:
         self.datasets: DatasetStore = SqliteDatasets(self._database, self.clock)
         self.workers: WorkerStore = SqliteWorkers(self._database)
         self.sessions: SessionStore = SqliteSessions(self._database, self.clock)
+        self.credentials: CredentialStore = SqliteCredentials(self._database, self.clock)
         self.meta: MetaStore = SqliteMeta(self._database, self.clock, boot)
 
     def change_mark(self) -> object:
