@@ -15,10 +15,12 @@ from typing import Protocol
 
 from scientistcloud.records import (
     ConversionTarget,
+    Count,
     Credential,
     Dataset,
     DatasetFile,
     DatasetStatus,
+    Found,
     Job,
     JobError,
     JobStatus,
@@ -96,6 +98,12 @@ class JobStore(Protocol):
     def retry(self, job_id: str) -> Job:
         """A failed or cancelled job joins its line again. Raises `NotFound`, `InvalidTransition`."""
 
+    def pause(self, job_type: str) -> None:
+        """Hand out no job of `job_type` until `resume`; what runs goes on. The type need not be known yet."""
+
+    def resume(self, job_type: str) -> None:
+        """Hand out jobs of `job_type` again, and wake who waits for them."""
+
     def get(self, job_id: str) -> Job | None:
         """The job, or None."""
 
@@ -105,10 +113,14 @@ class JobStore(Protocol):
         dataset_uuid: str | None = None,
         status: JobStatus | None = None,
         job_type: str | None = None,
+        error: str | None = None,
         after: str | None = None,
         limit: int = 100,
     ) -> list[Job]:
-        """Jobs in the order of creation, after the job `after`."""
+        """Jobs in the order of creation, after the job `after`.
+
+        `error`: part of the type or the message of the job's error, case ignored.
+        """
 
     def line(self, dataset_uuid: str) -> Line:
         """What decides the data set's status."""
@@ -128,8 +140,10 @@ class JobStore(Protocol):
     def adopt(self) -> int:
         """Give documents of other clients (the five fields of the architecture of record) their other fields."""
 
-    def prune(self, *, before: datetime, limit: int = 500) -> Sequence[str]:
-        """Remove jobs that ended before `before`, never a data set's newest; their ids."""
+    def prune(self, *, before: datetime, keep: int | None = None, limit: int = 500) -> Sequence[str]:
+        """Remove at most `limit` jobs that ended before `before`, or that are the oldest where more than `keep`
+        have ended; never a data set's newest. Their ids.
+        """
 
     def wait(self, seconds: float) -> bool:
         """Sleep until a job may have become claimable, or `seconds` have passed; whether woken."""
@@ -277,6 +291,38 @@ class MetaStore(Protocol):
         """Give `role` back, if `holder` has it."""
 
 
+class CounterStore(Protocol):
+    """Figures that only grow, added to by every process of the installation."""
+
+    def add(self, counts: Sequence[Count]) -> None:
+        """Add each `value` to the figure of its name and labels, which begins at 0.
+
+        Each is one step. After an answer that was lost the caller may add again: figures, no facts.
+        """
+
+    def all(self) -> list[Count]:
+        """Every figure, by name and labels."""
+
+
+class OlderRecords(Protocol):
+    """The two collections as they lie there, for taking over what an older system wrote. Decides nothing."""
+
+    def datasets(self) -> Iterator[Found]:
+        """Every record of `visstoredatas`, ours too; those that appear meanwhile may be missed."""
+
+    def take_dataset(self, found: Found, dataset: Dataset, *, drop: Sequence[str] = ()) -> bool:
+        """Durably write every field of `dataset` into the record `found`; what else it has stays, save `drop`.
+
+        False, and nothing is written, where the record was changed or removed since it was found.
+        """
+
+    def jobs(self) -> Iterator[Found]:
+        """Every record of `jobs`, ours too; `parameters` as a JSON value where they are one."""
+
+    def take_job(self, found: Found, *, status: JobStatus, parameters: Json, drop: Sequence[str] = ()) -> bool:
+        """Durably write these two fields of the job, and remove its fields `drop`; as `take_dataset`."""
+
+
 class Store(Protocol):
     """One database, opened. Made by `scientistcloud.open_store`; safe to share between threads."""
 
@@ -289,6 +335,8 @@ class Store(Protocol):
     sessions: SessionStore
     credentials: CredentialStore
     meta: MetaStore
+    counters: CounterStore
+    older: OlderRecords
 
     def change_mark(self) -> object:
         """Compares unequal to an earlier one after a commit by any process; costs microseconds to ask."""

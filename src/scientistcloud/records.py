@@ -294,17 +294,69 @@ class Worker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TypeStats:
+    """One job type's figures at one moment."""
+
+    #: Nothing of it is handed out until somebody resumes it.
+    paused: bool = False
+    #: Pending jobs by what they wait for, every reason present.
+    waiting: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(map(str, WaitsFor), 0))
+    running: int = 0
+    #: Failed jobs by the type of their error.
+    failed: Mapping[str, int] = field(default_factory=dict)
+    #: Age of its claimable job that has waited longest, in seconds; None when none waits.
+    oldest_claimable_seconds: float | None = None
+
+    @property
+    def pending(self) -> int:
+        return sum(self.waiting.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QueueStats:
     """The queue's figures at one moment."""
 
     #: `{status: number}`, every status present.
     by_status: Mapping[str, int] = field(default_factory=dict)
-    #: Pending jobs by what they wait for.
-    waiting: Mapping[str, int] = field(default_factory=dict)
-    #: `{job_type: pending}`.
-    pending_by_type: Mapping[str, int] = field(default_factory=dict)
-    #: Age of the claimable job that has waited longest, in seconds; None when none waits.
-    oldest_claimable_seconds: float | None = None
+    #: `{job_type: figures}`, every type that a job was ever created of, and those that are paused.
+    types: Mapping[str, TypeStats] = field(default_factory=dict)
+
+    @property
+    def waiting(self) -> Mapping[str, int]:
+        """Pending jobs by what they wait for, every reason present."""
+        return {
+            str(reason): sum(each.waiting.get(reason, 0) for each in self.types.values()) for reason in WaitsFor
+        }
+
+    @property
+    def oldest_claimable_seconds(self) -> float | None:
+        """Age of the claimable job that has waited longest, in seconds; None when none waits."""
+        ages = (each.oldest_claimable_seconds for each in self.types.values())
+        return max((age for age in ages if age is not None), default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """A figure that only grows, or what is added to it."""
+
+    #: As Prometheus knows it: ``scientistcloud_attempts_total``.
+    name: str
+    #: Name and value of each label, sorted by name.
+    labels: tuple[tuple[str, str], ...] = ()
+    value: float
+
+
+# -- older records -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A record as it lies in the database, whoever wrote it."""
+
+    #: The adapter's own handle of it.
+    place: object
+    #: Its fields as JSON values; times may be aware `datetime`s.
+    fields: Json
 
 
 # -- as JSON -------------------------------------------------------------------------------------

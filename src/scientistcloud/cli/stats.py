@@ -23,7 +23,8 @@ def command(as_json: bool) -> None:
     finally:
         store.close()
     if as_json:
-        shown = json_of(stats) | {"workers": [json_of(worker) for worker in workers]}
+        more = {"waiting": stats.waiting, "oldest_claimable_seconds": stats.oldest_claimable_seconds}
+        shown = json_of(stats) | more | {"workers": [json_of(worker) for worker in workers]}
         click.echo(json.dumps(shown, indent=1))
         return
     for status, number in stats.by_status.items():

@@ -183,6 +183,14 @@ class JobQueueManager:
         """
         return self._jobs.retry(job_id)
 
+    def pause_type(self, job_type: str) -> None:
+        """Hand out no job of `job_type`, whoever asks, until `resume_type`; what runs goes on."""
+        self._jobs.pause(checked_type(job_type))
+
+    def resume_type(self, job_type: str) -> None:
+        """Hand out jobs of `job_type` again, at once."""
+        self._jobs.resume(checked_type(job_type))
+
     # -- looking ---------------------------------------------------------------------------------
 
     def get_job(self, job_id: str) -> Job | None:
@@ -195,16 +203,23 @@ class JobQueueManager:
         dataset_uuid: str | None = None,
         status: JobStatus | str | None = None,
         job_type: str | None = None,
+        error: str | None = None,
         after: str | None = None,
         limit: int = 100,
     ) -> list[Job]:
         """Jobs in order: those of one data set in the order of its line, else in that of creation.
 
-        `after`: only what comes after this job, for the next page. Raises `NotFound` where it is gone.
+        `error`: part of the type or message of the job's error, case ignored. `after`: only what comes after this
+        job, for the next page. Raises `NotFound` where it is gone.
         """
         checked_whole(limit, "limit", least=1, most=LIST_LIMIT)
         return self._jobs.find(
-            dataset_uuid=dataset_uuid, status=_checked_status(status), job_type=job_type, after=after, limit=limit
+            dataset_uuid=dataset_uuid,
+            status=_checked_status(status),
+            job_type=job_type,
+            error=error,
+            after=after,
+            limit=limit,
         )
 
     def line(self, dataset_uuid: str) -> Line:

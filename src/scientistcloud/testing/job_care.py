@@ -110,6 +110,20 @@ class CareContract(JobStoreFixtures):
         soon = store.clock.now() + timedelta(seconds=1)
         assert [len(store.jobs.prune(before=soon, limit=2)) for _ in range(3)] == [2, 1, 0]
 
+    def test_pruning_by_number_removes_the_oldest_ends_beyond_it(self, store: Store) -> None:
+        names = [f"job {n}" for n in range(5)]
+        store.jobs.create([a_job(job_id=name) for name in names] + [a_job(LUNG, job_id="only")])
+        while job := claim(store):
+            store.jobs.complete(job, result=None)
+        long_ago = store.clock.now() - timedelta(days=1)
+
+        assert store.jobs.prune(before=long_ago, keep=6) == []
+        assert list(store.jobs.prune(before=long_ago, keep=3, limit=1)) == ["job 0"]
+        assert list(store.jobs.prune(before=long_ago, keep=3)) == ["job 1", "job 2"]
+        # The newest of each data set stays, however few are to be kept.
+        assert list(store.jobs.prune(before=long_ago, keep=0)) == ["job 3"]
+        assert store.jobs.prune(before=long_ago, keep=0) == []
+
     def test_all_jobs_of_a_data_set_can_be_forgotten(self, store: Store) -> None:
         store.jobs.create([a_job(), a_job(), a_job(LUNG, job_id="kept")])
 
@@ -183,6 +197,23 @@ class CareContract(JobStoreFixtures):
 
         assert len(woken) == 1
         assert woken[0] < 20
+
+    def test_a_sleeper_is_woken_when_its_type_is_resumed(self, store: Store) -> None:
+        store.jobs.create([a_job()])
+        store.jobs.pause(CONVERSION)
+        got: list[str] = []
+
+        def work() -> None:
+            while not got:
+                got.extend(job.job_id for job in [claim(store)] if job)
+                store.jobs.wait(20)
+
+        sleeper = threading.Thread(target=work)
+        sleeper.start()
+        time.sleep(0.1)
+        store.jobs.resume(CONVERSION)
+        self._until(lambda: bool(got), seconds=20)
+        sleeper.join(30)
 
     def test_a_sleeper_nobody_wakes_sleeps_on(self, store: Store) -> None:
         while store.jobs.wait(0.01):

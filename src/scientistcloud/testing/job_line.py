@@ -304,7 +304,8 @@ class LineContract(JobStoreFixtures):
 
         assert stats.by_status == {"pending": 2, "running": 1, "completed": 1, "failed": 0, "cancelled": 0}
         assert stats.waiting == {"nothing": 1, "turn": 0, "time": 1}
-        assert stats.pending_by_type == {CONVERSION: 2}
+        assert list(stats.types) == [CONVERSION]
+        assert (stats.types[CONVERSION].pending, stats.types[CONVERSION].running) == (2, 1)
         assert stats.oldest_claimable_seconds is not None
         assert 0 <= stats.oldest_claimable_seconds < 60
 
@@ -312,7 +313,77 @@ class LineContract(JobStoreFixtures):
         stats = store.jobs.stats()
 
         assert set(stats.by_status.values()) == {0}
-        assert (stats.pending_by_type, stats.oldest_claimable_seconds) == ({}, None)
+        assert (stats.types, stats.oldest_claimable_seconds) == ({}, None)
+        assert set(stats.waiting.values()) == {0}
+
+    def test_the_figures_tell_the_types_apart(self, store: Store) -> None:
+        store.jobs.create([a_job(), a_job(LUNG, job_type="file_extraction"), a_job(str(uuid.uuid4()))])
+        store.jobs.fail(claimed(store), HOPELESS, retry_after_seconds=0)
+        store.jobs.pause("file_extraction")
+
+        types = store.jobs.stats().types
+
+        assert (types[CONVERSION].paused, types["file_extraction"].paused) == (False, True)
+        assert types[CONVERSION].failed == {HOPELESS.type: 1}
+        assert types["file_extraction"].waiting == {"nothing": 1, "turn": 0, "time": 0}
+        assert types["file_extraction"].failed == {}
+        for figures in types.values():
+            assert figures.oldest_claimable_seconds is not None
+
+    def test_failed_jobs_are_found_by_their_error(self, store: Store) -> None:
+        store.jobs.create([a_job(job_id="tiff"), a_job(LUNG, job_id="disk", max_attempts=1), a_job(job_id="waits")])
+        store.jobs.fail(claimed(store), HOPELESS, retry_after_seconds=0)
+        store.jobs.fail(claimed(store), OOPS, retry_after_seconds=0)
+
+        def found(**asked: Any) -> list[str]:
+            return [job.job_id for job in store.jobs.find(status=JobStatus.FAILED, **asked)]
+
+        assert found() == ["tiff", "disk"]
+        assert found(error="NO TIFF") == ["tiff"]
+        assert found(error="oserror") == ["disk"]
+        assert found(error="it is no tiff", job_type="file_extraction") == []
+        assert found(error="100%") == []
+        assert found(after="tiff") == ["disk"]
+
+    # -- paused types -------------------------------------------------------------------------
+
+    def test_a_paused_type_is_not_handed_out_and_others_are(self, store: Store) -> None:
+        store.jobs.create([a_job(job_id="paused"), a_job(LUNG, job_id="goes on", job_type="file_extraction")])
+
+        store.jobs.pause(CONVERSION)
+        store.jobs.pause(CONVERSION)
+
+        assert claimed(store).job_id == "goes on"
+        assert claim(store) is None
+        assert store.jobs.claim("ada", limit=1, job_types=[CONVERSION], lease_seconds=30) == []
+
+    def test_what_runs_goes_on_and_ends_while_its_type_is_paused(self, store: Store) -> None:
+        store.jobs.create([a_job(job_id="runs"), a_job(job_id="next")])
+        job = claimed(store)
+
+        store.jobs.pause(CONVERSION)
+        store.jobs.heartbeat(job)
+
+        assert store.jobs.complete(job, result=None, claim_next=True) is None
+        assert now_of(store, "runs").status is JobStatus.COMPLETED
+        assert now_of(store, "next").waits_for is WaitsFor.NOTHING
+
+    def test_a_type_can_be_paused_before_its_first_job(self, store: Store) -> None:
+        store.jobs.pause(CONVERSION)
+        store.jobs.create([a_job()])
+
+        assert claim(store) is None
+        assert store.jobs.stats().types[CONVERSION].paused
+
+    def test_a_resumed_type_is_handed_out_in_order(self, store: Store) -> None:
+        store.jobs.resume(CONVERSION)
+        store.jobs.pause(CONVERSION)
+        store.jobs.create([a_job(job_id="first"), a_job(LUNG, job_id="second")])
+
+        store.jobs.resume(CONVERSION)
+        store.jobs.resume(CONVERSION)
+
+        assert [claimed(store).job_id, claimed(store).job_id] == ["first", "second"]
 
     def test_what_claims_look_at_can_be_listed(self, store: Store) -> None:
         store.jobs.create([a_job(job_id="runs"), a_job(job_id="turn"), a_job(LUNG, job_id="ready")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from scientistcloud.ports import Store
-from scientistcloud.records import Credential, NewJob, Session, Worker
+from scientistcloud.records import Count, Credential, NewJob, Session, Worker
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 ADA = Worker(
@@ -127,6 +128,34 @@ class SiteStoreContract:
 
         assert store.meta.hold("care", "bob", seconds=0)
         assert store.meta.hold("care", "eve", seconds=60)
+
+    def test_figures_grow_by_what_is_added(self, store: Store) -> None:
+        done = (("job_type", "dataset_conversion"), ("outcome", 'a "label"=1'))
+        store.counters.add(
+            [Count(name="attempts_total", labels=done, value=2), Count(name="claims_total", value=1)]
+        )
+        store.counters.add([Count(name="attempts_total", labels=done, value=0.5)])
+        store.counters.add([])
+
+        assert store.counters.all() == [
+            Count(name="attempts_total", labels=done, value=2.5),
+            Count(name="claims_total", value=1),
+        ]
+
+    def test_figures_added_side_by_side_are_all_counted(self, store: Store) -> None:
+        one = [Count(name="attempts_total", value=1), Count(name="claims_total", value=1)]
+
+        def add() -> None:
+            for _ in range(25):
+                store.counters.add(one)
+
+        threads = [threading.Thread(target=add) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+
+        assert [count.value for count in store.counters.all()] == [100, 100]
 
     def test_the_mark_changes_with_each_commit_and_only_then(self, store: Store) -> None:
         before = store.change_mark()

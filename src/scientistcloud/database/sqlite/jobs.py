@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 
 from scientistcloud.database.sqlite.connection import Database
@@ -27,7 +28,18 @@ from scientistcloud.jobs.lifecycle import (
     Released,
 )
 from scientistcloud.ports import Clock
-from scientistcloud.records import Job, JobError, JobStatus, Json, Line, NewJob, Progress, QueueStats, WaitsFor
+from scientistcloud.records import (
+    Job,
+    JobError,
+    JobStatus,
+    Json,
+    Line,
+    NewJob,
+    Progress,
+    QueueStats,
+    TypeStats,
+    WaitsFor,
+)
 
 # Whether a claim of these types would find anything to do. Read before any lock is asked for.
 _LOOK = f"""
@@ -55,6 +67,11 @@ _HEADLESS = """
     SELECT dataset_uuid FROM lines
     WHERE dataset_uuid IS NOT NULL AND NOT EXISTS (SELECT 1 FROM jobs WHERE head = lines.dataset_uuid)
 """
+
+_ERROR_TYPE = "json_extract(error, '$.type')"
+# The last number that a lane gave out is its data set's newest job.
+_NOT_THE_NEWEST = "seq < (SELECT seq FROM lanes WHERE lanes.dataset_uuid = jobs.dataset_uuid)"
+_OLD = f"SELECT n FROM jobs INDEXED BY jobs_finished WHERE {_NOT_THE_NEWEST} AND"
 
 
 class SqliteJobs:
@@ -130,6 +147,13 @@ class SqliteJobs:
         with self._steps() as steps:
             return steps.retry(job_id)
 
+    def pause(self, job_type: str) -> None:
+        self._set_paused(job_type, paused=True)
+
+    def resume(self, job_type: str) -> None:
+        self._set_paused(job_type, paused=False)
+        self._waking.ring()
+
     # -- looking ---------------------------------------------------------------------------------
 
     def get(self, job_id: str) -> Job | None:
@@ -142,12 +166,19 @@ class SqliteJobs:
         dataset_uuid: str | None = None,
         status: JobStatus | None = None,
         job_type: str | None = None,
+        error: str | None = None,
         after: str | None = None,
         limit: int = 100,
     ) -> list[Job]:
         order = "n" if dataset_uuid is None else "seq"
-        conditions, values = ["seq IS NOT NULL"], {"limit": limit}
+        conditions = ["seq IS NOT NULL"]
+        values: dict[str, object] = {"limit": limit}
         asked = {"dataset_uuid": dataset_uuid, "status": status and status.value, "job_type": job_type}
+        if status is JobStatus.FAILED:
+            conditions.append("status = 'failed'")  # in so many words, for the index of those that failed
+        if error is not None:
+            conditions.append(f"instr(folded({_ERROR_TYPE} || ' ' || json_extract(error, '$.message')), :part)")
+            values["part"] = error.casefold()
         for name, value in asked.items():
             if value is not None:
                 conditions.append(f"{name} = :{name}")
@@ -224,30 +255,35 @@ class SqliteJobs:
                 "SELECT status, count(*) FROM jobs INDEXED BY jobs_ended "
                 "WHERE finished_at IS NOT NULL GROUP BY status"
             ).fetchall()
-            (running,) = connection.execute(
-                "SELECT count(*) FROM jobs INDEXED BY jobs_running WHERE status = 'running'"
-            ).fetchone()
+            types = connection.execute("SELECT job_type, paused FROM types ORDER BY job_type").fetchall()
             pending = connection.execute(
-                "SELECT waits_for, job_type, count(*) FROM jobs INDEXED BY jobs_ready "
-                "WHERE waits_for IS NOT NULL GROUP BY 1, 2"
-            ).fetchall()
-            (oldest,) = connection.execute(
-                "SELECT min(rank - ? * (priority - 1)) FROM jobs INDEXED BY jobs_ready WHERE waits_for = 'nothing'",
+                "SELECT job_type, waits_for, count(*), min(rank - ? * (priority - 1)) "
+                "FROM jobs INDEXED BY jobs_ready WHERE waits_for IS NOT NULL GROUP BY 1, 2",
                 (PRIORITY_STEP_SECONDS,),
-            ).fetchone()
-        by_status = dict.fromkeys(map(str, JobStatus), 0) | dict(ended) | {str(JobStatus.RUNNING): running}
-        waiting = dict.fromkeys(map(str, WaitsFor), 0)
-        pending_by_type: dict[str, int] = {}
-        for waits_for, job_type, number in pending:
-            waiting[waits_for] += number
-            pending_by_type[job_type] = pending_by_type.get(job_type, 0) + number
-        by_status[str(JobStatus.PENDING)] = sum(waiting.values())
-        return QueueStats(
-            by_status=by_status,
-            waiting=waiting,
-            pending_by_type=pending_by_type,
-            oldest_claimable_seconds=None if oldest is None else max(0.0, now - oldest),
-        )
+            ).fetchall()
+            running = connection.execute(
+                "SELECT job_type, count(*) FROM jobs INDEXED BY jobs_running WHERE status = 'running' GROUP BY 1"
+            ).fetchall()
+            failed = connection.execute(
+                f"SELECT job_type, coalesce({_ERROR_TYPE}, ''), count(*) FROM jobs INDEXED BY jobs_failed "
+                "WHERE status = 'failed' GROUP BY 1, 2"
+            ).fetchall()
+        figures = {job_type: TypeStats(paused=bool(paused)) for job_type, paused in types}
+        for job_type, waits_for, number, since in pending:
+            before = figures.get(job_type, TypeStats())
+            oldest = max(0.0, now - since) if waits_for == WaitsFor.NOTHING else before.oldest_claimable_seconds
+            figures[job_type] = replace(
+                before, waiting={**before.waiting, waits_for: number}, oldest_claimable_seconds=oldest
+            )
+        for job_type, number in running:
+            figures[job_type] = replace(figures.get(job_type, TypeStats()), running=number)
+        for job_type, error, number in failed:
+            before = figures.get(job_type, TypeStats())
+            figures[job_type] = replace(before, failed={**before.failed, error: number})
+        by_status = dict.fromkeys(map(str, JobStatus), 0) | dict(ended)
+        by_status[str(JobStatus.RUNNING)] = sum(each.running for each in figures.values())
+        by_status[str(JobStatus.PENDING)] = sum(each.pending for each in figures.values())
+        return QueueStats(by_status=by_status, types=figures)
 
     # -- care ------------------------------------------------------------------------------------
 
@@ -270,16 +306,28 @@ class SqliteJobs:
             adopted += moved
         return adopted
 
-    def prune(self, *, before: datetime, limit: int = 500) -> Sequence[str]:
+    def prune(self, *, before: datetime, keep: int | None = None, limit: int = 500) -> Sequence[str]:
+        # Looked for without the writers' lock: all that is left may be the newest of as many data sets.
+        with self._database.snapshot() as connection:
+            old = connection.execute(
+                f"{_OLD} finished_at < ? ORDER BY finished_at, n LIMIT ?", (before.timestamp(), limit)
+            ).fetchall()
+            if keep is not None:
+                (ended,) = connection.execute(
+                    "SELECT count(*) FROM jobs INDEXED BY jobs_finished WHERE finished_at IS NOT NULL"
+                ).fetchone()
+                if ended - keep > len(old):
+                    old = connection.execute(
+                        f"{_OLD} finished_at IS NOT NULL ORDER BY finished_at, n LIMIT ?",
+                        (min(limit, ended - keep),),
+                    ).fetchall()
+        if not old:
+            return []
         with self._database.write() as connection:
             rows = connection.execute(
-                "DELETE FROM jobs WHERE n IN ("
-                "  SELECT n FROM jobs INDEXED BY jobs_updated WHERE updated_at < :before AND finished_at < :before"
-                # The last number that the lane gave out is the data set's newest job.
-                "  AND seq < (SELECT seq FROM lanes WHERE lanes.dataset_uuid = jobs.dataset_uuid)"
-                "  ORDER BY updated_at LIMIT :limit"
-                ") RETURNING job_id",
-                {"before": before.timestamp(), "limit": limit},
+                "DELETE FROM jobs WHERE n IN (SELECT value FROM json_each(?)) AND finished_at IS NOT NULL "
+                f"AND {_NOT_THE_NEWEST} RETURNING job_id",
+                (json.dumps([n for (n,) in old]),),
             ).fetchall()
         return [job_id for (job_id,) in rows]
 
@@ -297,6 +345,14 @@ class SqliteJobs:
         self._waking.close()
 
     # -- details ---------------------------------------------------------------------------------
+
+    def _set_paused(self, job_type: str, *, paused: bool) -> None:
+        with self._database.write() as connection:
+            connection.execute(
+                "INSERT INTO types (job_type, paused) VALUES (?, ?) "
+                "ON CONFLICT (job_type) DO UPDATE SET paused = excluded.paused",
+                (job_type, paused),
+            )
 
     @contextmanager
     def _steps(self, *, durable: bool = True) -> Iterator[Steps]:

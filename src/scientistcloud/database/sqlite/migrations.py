@@ -127,7 +127,17 @@ _SOURCES_ELSEWHERE = (
     ) WITHOUT ROWID""",
 )
 
-MIGRATIONS: tuple[Sequence[str], ...] = (_FIRST, _SOURCES_ELSEWHERE)
+_OPERATIONS = (
+    "CREATE INDEX jobs_failed ON jobs (n) WHERE status = 'failed'",
+    "CREATE INDEX jobs_finished ON jobs (finished_at, n) WHERE finished_at IS NOT NULL",
+    """CREATE TABLE counters (
+        name TEXT NOT NULL, labels TEXT NOT NULL, value REAL NOT NULL, PRIMARY KEY (name, labels)
+    ) WITHOUT ROWID""",
+    # The older system's name for `user`: records of it can be loaded as they are, then `migrate-legacy` takes them.
+    "ALTER TABLE visstoredatas ADD COLUMN user_id TEXT",
+)
+
+MIGRATIONS: tuple[Sequence[str], ...] = (_FIRST, _SOURCES_ELSEWHERE, _OPERATIONS)
 """Number n takes the database from ``user_version`` n to n + 1."""
 
 

@@ -7,19 +7,23 @@ from pathlib import Path
 
 from scientistcloud.database.sqlite.clock import SystemClock, boot_id
 from scientistcloud.database.sqlite.connection import Database
+from scientistcloud.database.sqlite.counters import SqliteCounters
 from scientistcloud.database.sqlite.credentials import SqliteCredentials
 from scientistcloud.database.sqlite.datasets import SqliteDatasets
 from scientistcloud.database.sqlite.jobs import SqliteJobs
 from scientistcloud.database.sqlite.meta import SqliteMeta
+from scientistcloud.database.sqlite.older import SqliteOlderRecords
 from scientistcloud.database.sqlite.sessions import SqliteSessions
 from scientistcloud.database.sqlite.targets import SqliteTargets
 from scientistcloud.database.sqlite.workers import SqliteWorkers
 from scientistcloud.ports import (
     Clock,
+    CounterStore,
     CredentialStore,
     DatasetStore,
     JobStore,
     MetaStore,
+    OlderRecords,
     SessionStore,
     TargetStore,
     WorkerStore,
@@ -43,6 +47,8 @@ class SqliteStore:
         self.sessions: SessionStore = SqliteSessions(self._database, self.clock)
         self.credentials: CredentialStore = SqliteCredentials(self._database, self.clock)
         self.meta: MetaStore = SqliteMeta(self._database, self.clock, boot)
+        self.counters: CounterStore = SqliteCounters(self._database)
+        self.older: OlderRecords = SqliteOlderRecords(self._database)
 
     def change_mark(self) -> object:
         return self._database.change_mark()
