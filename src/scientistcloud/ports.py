@@ -174,7 +174,16 @@ class TargetStore(Protocol):
         """
 
     def promised(self, *, limit: int = 500) -> Sequence[ConversionTarget]:
-        """Data sets with a `wanted` job, oldest change first."""
+        """Data sets with a `wanted` job, oldest change first; deleted ones too, whose removal is promised."""
+
+    def deleted(self, *, before: datetime, limit: int = 100) -> Sequence[ConversionTarget]:
+        """Data sets deleted before `before` that wait for no job, the first deleted first."""
+
+    def remove(self, dataset_uuid: str, *, token: int) -> None:
+        """Forget the record and its files' records; nothing happens where there is none.
+
+        Refused with `LeaseLost` where the record's token is greater.
+        """
 
     def all(self, *, after: str | None = None, limit: int = 500) -> Sequence[ConversionTarget]:
         """Every data set by uuid, after the uuid `after`, those deleted too."""
@@ -209,10 +218,11 @@ class DatasetStore(Protocol):
         user: str,
         statuses: Sequence[DatasetStatus] | None = None,
         text: str | None = None,
+        deleted: bool = False,
         after: str | None = None,
         limit: int = 100,
     ) -> list[Dataset]:
-        """`user`'s data sets that are not deleted, newest first, after the data set `after`.
+        """`user`'s data sets that are not deleted (`deleted`: those that are), newest first, after `after`.
 
         `text`: part of name, tag, sensor or description, case ignored.
         """
@@ -377,6 +387,12 @@ class FormStore(Protocol):
         For data sets whose published job has ended. The guard's token becomes at least `target.token`; where it
         is greater, a later attempt has begun and no form is moved. Partial folders of older tokens go, and what
         has lain aside for an hour, unless `target.forms` names it.
+        """
+
+    def remove(self, dataset_uuid: str, *, token: int) -> None:
+        """Remove the data set's folder and all that is left in it; nothing happens where there is none.
+
+        Raises `LeaseLost` where a greater token has begun, `Unavailable`.
         """
 
     def untidy(self) -> Iterator[str]:

@@ -46,6 +46,8 @@ class Settings(BaseSettings):
     #: Kept free of the disk; None: 5 % of it.
     disk_reserve_bytes: int | None = None
     upload_expiry_days: Annotated[float, Field(gt=0)] = 7
+    #: A deleted data set can be had back for so long; then a job removes it.
+    keep_deleted_days: Annotated[float, Field(ge=0)] = 7
     keep_jobs_days: Annotated[float, Field(gt=0)] = 90
     #: Unfinished jobs of one data set; None: no cap.
     max_pending_per_dataset: int | None = None

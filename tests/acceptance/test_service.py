@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from service_site import SHORT_LEASE_SECONDS, Site, eventually, is_alive, waits_for_its_retry
 
+from scientistcloud.datasets import retiring
 from scientistcloud.records import DatasetStatus, JobStatus
 
 
@@ -427,3 +428,28 @@ def test_what_a_dead_worker_had_published_is_finished_and_not_done_again(hasty_s
     target = site.settled(dataset, DatasetStatus.DONE)
     assert target.forms[-1]["token"] == claimed.token < job.token
     assert json.dumps(dict(target.forms[-1]))
+
+
+def test_a_deleted_data_set_is_removed_with_its_folder_and_its_record(own_site: Site) -> None:
+    dataset, other = own_site.dataset(), own_site.dataset()
+    own_site.worker(tasks=(), KEEP_DELETED_DAYS=0)
+    retiring.delete(own_site.store, dataset)
+
+    eventually(lambda: own_site.store.targets.get(dataset) is None, "removed")
+
+    eventually(lambda: all(job.status.ended for job in own_site.queue.list_jobs(dataset_uuid=dataset)), "ended")
+    assert [job.status for job in own_site.queue.list_jobs(dataset_uuid=dataset)] == [JobStatus.COMPLETED]
+    assert not own_site.folder(dataset).root.exists()
+    assert (own_site.folder(other).source / "scan.tif").exists()
+
+
+def test_a_removal_of_what_is_not_deleted_is_refused(own_site: Site) -> None:
+    dataset = own_site.dataset(status=DatasetStatus.DONE)
+    own_site.worker(tasks=())
+
+    job = own_site.ended(own_site.job(dataset, job_type="dataset_deletion"))
+
+    assert job.status is JobStatus.FAILED
+    assert job.error is not None
+    assert "is not deleted" in job.error.message
+    assert (own_site.folder(dataset).source / "scan.tif").exists()

@@ -13,12 +13,16 @@ from hypothesis import strategies as st
 
 from scientistcloud.datasets.lifecycle import (
     CONVERSION,
+    DELETION,
     EXTRACTION,
     IMPORT,
     Closed,
     ConversionWanted,
+    Deleted,
     Event,
+    RemovalDue,
     Reopened,
+    Restored,
     UploadFailed,
     after,
     fulfilled,
@@ -238,3 +242,44 @@ def test_times_do_not_matter_to_what_follows_from_the_jobs() -> None:
     target = a_target(closed_at=NOON + timedelta(days=1))
 
     assert settled(target, Line(last=a_job(JobStatus.COMPLETED))).status is DatasetStatus.DONE
+
+
+# -- deleted -------------------------------------------------------------------------------------
+
+REMOVAL = Wanted(job_type=DELETION, idempotency_key="delete:1", parameters={})
+
+
+@pytest.mark.parametrize("status", DatasetStatus)
+def test_what_was_deleted_and_had_back_is_as_it_was(status: DatasetStatus) -> None:
+    target = a_target(status=status, closed_at=NOON)
+
+    assert after(after(target, Deleted(NOON)), Restored()) == target
+    assert after(target, Restored()) == target
+
+
+@pytest.mark.parametrize(("forms", "status"), [((), DatasetStatus.CANCELLED), (({},), DatasetStatus.DONE)])
+def test_a_job_that_was_promised_and_not_created_is_called_off_by_a_deletion(
+    forms: tuple[dict[str, Any], ...], status: DatasetStatus
+) -> None:
+    target = a_target(status=DatasetStatus.CONVERSION_QUEUED, closed_at=NOON, wanted=WANTED, forms=forms)
+
+    deleted = after(target, Deleted(NOON))
+
+    assert (deleted.wanted, deleted.status, deleted.deleted_at) == (None, status, NOON)
+
+
+def test_the_moment_of_a_deletion_is_that_of_the_first_one() -> None:
+    deleted = after(a_target(), Deleted(NOON))
+
+    assert after(deleted, Deleted(NOON + timedelta(days=1))) == deleted
+
+
+def test_only_what_was_deleted_is_removed_and_then_nothing_brings_it_back() -> None:
+    with pytest.raises(InvalidTransition, match="not deleted"):
+        after(a_target(), RemovalDue(REMOVAL))
+
+    doomed = after(after(a_target(), Deleted(NOON)), RemovalDue(REMOVAL))
+
+    assert settled(doomed, Line()) == doomed
+    with pytest.raises(InvalidTransition, match="being removed"):
+        after(doomed, Restored())

@@ -14,11 +14,13 @@ class Action(StrEnum):
     SEE = "see"
     #: Names, files, conversions, cancel and retry, deletion.
     CHANGE = "change"
+    #: To have back what was deleted; of everything else nothing is left to be asked for.
+    RESTORE = "restore"
 
 
 def may(person: Person, dataset: Dataset, action: Action) -> bool:
     """Whether `person` may do `action` with `dataset`. Where not, it does not exist for them: 404, not 403."""
-    if dataset.deleted_at is not None:
+    if (dataset.deleted_at is not None) != (action is Action.RESTORE):
         return False
     if dataset.user == person.email:
         return True

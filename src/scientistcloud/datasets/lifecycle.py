@@ -10,7 +10,8 @@
                                       └── "convert again", from any status of a closed data set
 
 An archive or an import waits as `upload queued` and runs as `unzipping` or `uploading`. A cancelled conversion
-leaves `done` where a form exists, else `cancelled`. Everything after the close follows from the jobs alone:
+leaves `done` where a form exists, else `cancelled`. Deleting hides a data set, whatever its status, and
+restoring shows it again, until its removal is due. Everything after the close follows from the jobs alone:
 `settled` computes it, for the worker, for cancel and retry, for the reaper and for care alike.
 """
 
@@ -78,7 +79,26 @@ class ConversionWanted:
     wanted: Wanted
 
 
-Event = Closed | Reopened | UploadFailed | ConversionWanted
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """Out of sight; for some days it can be had back."""
+
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """Had back."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalDue:
+    """Nobody wanted it back: `wanted` removes it for good."""
+
+    wanted: Wanted
+
+
+Event = Closed | Reopened | UploadFailed | ConversionWanted | Deleted | Restored | RemovalDue
 
 
 def after(dataset: D, event: Event) -> D:
@@ -113,6 +133,20 @@ def after(dataset: D, event: Event) -> D:
             if dataset.status is DatasetStatus.CONVERTING:
                 return replace(dataset, wanted=wanted)
             return replace(dataset, status=DatasetStatus.CONVERSION_QUEUED, error=None, wanted=wanted)
+        case Deleted(now):
+            if dataset.deleted_at is not None:
+                return dataset
+            # What was promised and not created yet will not come, as if it had been cancelled.
+            status = dataset.status if dataset.wanted is None else _without_work(dataset)
+            return replace(dataset, deleted_at=now, wanted=None, status=status)
+        case Restored():
+            if dataset.deleted_at is not None and dataset.wanted is not None:
+                raise InvalidTransition(f"data set {dataset.uuid} is being removed; upload its files again")
+            return replace(dataset, deleted_at=None)
+        case RemovalDue(wanted):
+            if dataset.deleted_at is None:
+                raise InvalidTransition(f"data set {dataset.uuid} is not deleted; delete it first")
+            return replace(dataset, wanted=wanted)
         case _:
             assert_never(event)
 
@@ -135,7 +169,7 @@ def settled(dataset: D, line: Line) -> D:
         return _with(dataset, _RUNNING.get(job.job_type), None)
     if (job := line.head) is not None:
         return _with(dataset, _WAITING.get(job.job_type), None)
-    if dataset.wanted is not None:
+    if dataset.wanted is not None and dataset.wanted.job_type in _WAITING:
         return _with(dataset, _WAITING.get(dataset.wanted.job_type), None)
     if dataset.closed_at is None and dataset.status in (DatasetStatus.UPLOADING, DatasetStatus.UPLOAD_ERROR):
         return dataset
@@ -164,9 +198,14 @@ def _ended(dataset: D, job: Job) -> D:
             message = job.error.message if job.error else "the job failed; see its log"
             return _with(dataset, _FAILED[job.job_type], message)
         case JobStatus.CANCELLED:
-            return _with(dataset, DatasetStatus.DONE if dataset.forms else DatasetStatus.CANCELLED, None)
+            return _with(dataset, _without_work(dataset), None)
         case _:
             return dataset
+
+
+def _without_work(dataset: ConversionTarget) -> DatasetStatus:
+    """The status where the work was called off."""
+    return DatasetStatus.DONE if dataset.forms else DatasetStatus.CANCELLED
 
 
 def _with(dataset: D, status: DatasetStatus | None, error: str | None) -> D:

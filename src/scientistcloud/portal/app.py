@@ -29,6 +29,7 @@ from scientistcloud.portal.guards import (
 from scientistcloud.portal.live import Watcher
 from scientistcloud.portal.pages import dataset as dataset_page
 from scientistcloud.portal.pages import datasets as datasets_page
+from scientistcloud.portal.pages import deleted as deleted_page
 from scientistcloud.portal.pages import jobs as jobs_page
 from scientistcloud.portal.pages import live as live_rows
 from scientistcloud.portal.pages import login, view
@@ -75,7 +76,7 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
     app.mount("/static", PublicFiles(directory=STATIC), name="static")
     for module in (health, uploads, datasets, jobs, events, data):
         app.include_router(module.router)
-    for module in (login, datasets_page, dataset_page, jobs_page, live_rows, view):
+    for module in (login, datasets_page, deleted_page, dataset_page, jobs_page, live_rows, view):
         app.include_router(module.router)
     _serve_openapi(app)
     _answer_errors(app)

@@ -173,5 +173,7 @@ SeenDataset = Annotated[Dataset, Depends(_dataset_for(Action.SEE))]
 """The data set that the path names as `uuid`, if the caller may see it."""
 ChangedDataset = Annotated[Dataset, Depends(_dataset_for(Action.CHANGE))]
 """The data set that the path names as `uuid`, if the caller may change it."""
+DeletedDataset = Annotated[Dataset, Depends(_dataset_for(Action.RESTORE))]
+"""The deleted data set that the path names as `uuid`, if the caller may have it back."""
 SeenJob = Annotated[Job, Depends(_job_for(Action.SEE))]
 ChangedJob = Annotated[Job, Depends(_job_for(Action.CHANGE))]

@@ -138,7 +138,12 @@ class Attempt:
         self._log.note(f"attempt {job.attempt} of {job.max_attempts} by worker {job.worker_id}, token {job.token}")
         self._say(logging.INFO, "attempt started", attempt=job.attempt)
         target = self._insist(lambda: place.store.targets.get(job.dataset_uuid))
-        if target is None or (target.deleted_at is not None and job.job_type != DELETION):
+        if job.job_type == DELETION:
+            if target is None:
+                return Outcome()  # an earlier attempt removed it, and its end was not written down
+            if target.deleted_at is None:
+                raise InvalidParameters(f"data set {job.dataset_uuid} is not deleted, so it is not removed either")
+        elif target is None or target.deleted_at is not None:
             raise InvalidParameters(f"there is no data set {job.dataset_uuid}; it was removed, so the job ends")
         self._insist(lambda: settle(place.store, job.dataset_uuid, token=job.token))
         source = self._source()
@@ -148,6 +153,10 @@ class Attempt:
             return _published(place.forms.published(job.dataset_uuid))
         outcome = self._run_task(source, output)
         self._watch(self._progress)
+        if job.job_type == DELETION:
+            place.forms.remove(job.dataset_uuid, token=job.token)
+            self._insist(lambda: place.store.targets.remove(job.dataset_uuid, token=job.token))
+            return outcome
         if outcome.publish:
             if outcome.form is None:
                 raise InvalidParameters(

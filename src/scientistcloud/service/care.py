@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
-from scientistcloud.datasets.lifecycle import fulfilled, settled
+from scientistcloud.datasets.lifecycle import DELETION, fulfilled, settled
 from scientistcloud.datasets.lifecycle import published as with_form
+from scientistcloud.datasets.retiring import want_removal
 from scientistcloud.datasets.settling import settle
-from scientistcloud.errors import CallersMistake, ScientistCloudError
+from scientistcloud.errors import CallersMistake, NotFound, ScientistCloudError, Stale
 from scientistcloud.jobs.queue import JobQueueManager
 from scientistcloud.layout import DataFolder
 from scientistcloud.ports import FormStore, Store
@@ -49,6 +51,7 @@ class Care:
         self._folder = folder
         self._worker_id = worker_id
         self._keep = timedelta(days=settings.keep_jobs_days)
+        self._keep_deleted = timedelta(days=settings.keep_deleted_days)
         self._stopped = stopped
         #: Between two rounds.
         self.pause_seconds = min(max(settings.lease_seconds / 3, 0.5), 10.0)
@@ -64,7 +67,7 @@ class Care:
         except ScientistCloudError as failed:
             logger.warning("no care worker_id=%s: %s", self._worker_id, failed)
             return
-        for part in (self._recover, self._keep_promises, self._reconcile, self._sweep):
+        for part in (self._recover, self._remove_deleted, self._keep_promises, self._reconcile, self._sweep):
             self._try(part)
 
     def leave(self) -> None:
@@ -89,11 +92,17 @@ class Care:
         if recovered := self._store.jobs.recover():
             logger.info("recovered %d jobs worker_id=%s", recovered, self._worker_id)
 
+    def _remove_deleted(self) -> None:
+        """Ask for the removal of what was deleted long enough ago."""
+        for target in self._store.targets.deleted(before=self._store.clock.now() - self._keep_deleted):
+            with suppress(Stale, NotFound):  # somebody had it back just now
+                want_removal(self._store, target)
+
     def _keep_promises(self) -> None:
         """Create the jobs that statuses promise and whose creator died first; their keys make them once."""
         for target in self._store.targets.promised():
             wanted = target.wanted
-            if wanted is None or target.deleted_at is not None:
+            if wanted is None or (target.deleted_at is not None) != (wanted.job_type == DELETION):
                 continue
             try:
                 job_id = self._queue.create_job(
@@ -102,6 +111,8 @@ class Care:
                     parameters=wanted.parameters,
                     idempotency_key=wanted.idempotency_key,
                 )
+                if wanted.job_type == DELETION:
+                    continue  # kept with the record, which goes with the job: nothing may restore it any more
                 now = settle(self._store, target.uuid)
                 if now is not None and now.wanted == wanted:
                     # It was created and is none of those that decide the status: it ended long ago.

@@ -136,6 +136,23 @@ class LocalForms:
                 left = self._tidy(folder, known, named)
             _remove(left)
 
+    def remove(self, dataset_uuid: str, *, token: int) -> None:
+        folder = self._folder.dataset(dataset_uuid)
+        with _translated(folder), suppress(FileNotFoundError):
+            if not folder.root.is_dir():
+                return
+            with self._locked(folder) as known:
+                _refuse_older(known, token, dataset_uuid)
+                # The guard goes last: where this is cut short, the next attempt finds it.
+                for name in sorted(_names(folder.root), key=lambda name: name.startswith(folder.guard.name)):
+                    path = folder.root / name
+                    if path.is_dir() and not path.is_symlink():
+                        shutil.rmtree(path)
+                    else:
+                        path.unlink()
+                folder.root.rmdir()
+                _sync(folder.root.parent)
+
     def untidy(self) -> Iterator[str]:
         with suppress(FileNotFoundError), os.scandir(self._folder.datasets) as entries:
             for entry in entries:

@@ -159,9 +159,11 @@ class DatasetStoreContract:
     def test_nobody_sees_another_s_nor_what_is_deleted(self, store: Store) -> None:
         mine = kept(store)
         kept(store, user=BOB)
-        kept(store, deleted_at=NOON)
+        deleted = kept(store, deleted_at=NOON)
+        kept(store, user=BOB, deleted_at=NOON)
 
         assert store.datasets.find(user=ADA) == [mine]
+        assert store.datasets.find(user=ADA, deleted=True) == [deleted]
 
     def test_data_sets_are_found_by_status(self, store: Store) -> None:
         queued = kept(store, status=DatasetStatus.CONVERSION_QUEUED)
@@ -339,12 +341,42 @@ class TargetStoreContract:
 
     def test_promises_are_listed_oldest_change_first(self, store: Store) -> None:
         kept(store)
-        kept(store, wanted=WANTED, deleted_at=NOON)
         late = kept(store, wanted=WANTED, updated_at=NOON + timedelta(seconds=1))
         early = kept(store, wanted=WANTED, updated_at=NOON)
+        latest = kept(store, wanted=WANTED, deleted_at=NOON, updated_at=NOON + timedelta(seconds=2))
 
-        assert [target.uuid for target in store.targets.promised()] == [early.uuid, late.uuid]
+        assert [target.uuid for target in store.targets.promised()] == [early.uuid, late.uuid, latest.uuid]
         assert [target.uuid for target in store.targets.promised(limit=1)] == [early.uuid]
+
+    def test_what_was_deleted_before_a_moment_and_waits_for_no_job_is_listed_first_deleted_first(
+        self, store: Store
+    ) -> None:
+        kept(store)
+        late = kept(store, deleted_at=NOON + timedelta(seconds=1))
+        early = kept(store, deleted_at=NOON)
+        kept(store, deleted_at=NOON, wanted=WANTED)
+        kept(store, deleted_at=NOON + timedelta(seconds=2))
+        before = NOON + timedelta(seconds=2)
+
+        assert [target.uuid for target in store.targets.deleted(before=before)] == [early.uuid, late.uuid]
+        assert [target.uuid for target in store.targets.deleted(before=before, limit=1)] == [early.uuid]
+
+    def test_a_target_is_removed_with_its_files_by_its_latest_token_alone(self, store: Store) -> None:
+        dataset, other = kept(store, token=4), kept(store, token=9)
+        for each in (dataset, other):
+            store.datasets.put_files([DatasetFile(dataset_uuid=each.uuid, path="a.tif", size_bytes=1)])
+
+        with pytest.raises(LeaseLost, match=dataset.uuid):
+            store.targets.remove(dataset.uuid, token=3)
+        assert store.targets.get(dataset.uuid) is not None
+        assert len(store.datasets.files(dataset.uuid)) == 1
+
+        store.targets.remove(dataset.uuid, token=4)
+        store.targets.remove(dataset.uuid, token=4)
+
+        assert store.targets.get(dataset.uuid) is None
+        assert store.datasets.files(dataset.uuid) == []
+        assert len(store.datasets.files(other.uuid)) == 1
 
     def test_all_targets_are_listed_by_uuid_page_by_page(self, store: Store) -> None:
         uuids = sorted(kept(store, user=user).uuid for user in (ADA, BOB, ADA))

@@ -83,10 +83,11 @@ class SqliteDatasets:
         user: str,
         statuses: Sequence[DatasetStatus] | None = None,
         text: str | None = None,
+        deleted: bool = False,
         after: str | None = None,
         limit: int = 100,
     ) -> list[Dataset]:
-        conditions = ["user = :user", "deleted_at IS NULL"]
+        conditions = ["user = :user", "deleted_at IS NOT NULL" if deleted else "deleted_at IS NULL"]
         values: dict[str, object] = {"user": user, "limit": limit}
         if statuses is not None:
             conditions.append("status IN (SELECT value FROM json_each(:statuses))")

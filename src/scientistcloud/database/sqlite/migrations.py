@@ -137,7 +137,9 @@ _OPERATIONS = (
     "ALTER TABLE visstoredatas ADD COLUMN user_id TEXT",
 )
 
-MIGRATIONS: tuple[Sequence[str], ...] = (_FIRST, _SOURCES_ELSEWHERE, _OPERATIONS)
+_DELETED = ("CREATE INDEX visstoredatas_deleted ON visstoredatas (deleted_at) WHERE deleted_at IS NOT NULL",)
+
+MIGRATIONS: tuple[Sequence[str], ...] = (_FIRST, _SOURCES_ELSEWHERE, _OPERATIONS, _DELETED)
 """Number n takes the database from ``user_version`` n to n + 1."""
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from scientistcloud.database.sqlite.connection import Database
 from scientistcloud.database.sqlite.rows import TARGET_COLUMNS, TARGET_NAMES, changes, target_of
@@ -58,11 +59,31 @@ class SqliteTargets:
     def promised(self, *, limit: int = 500) -> Sequence[ConversionTarget]:
         with self._database.read() as connection:
             rows = connection.execute(
-                f"SELECT {TARGET_COLUMNS} FROM visstoredatas WHERE wanted IS NOT NULL AND deleted_at IS NULL "
-                "ORDER BY updated_at LIMIT ?",
+                f"SELECT {TARGET_COLUMNS} FROM visstoredatas WHERE wanted IS NOT NULL ORDER BY updated_at LIMIT ?",
                 (limit,),
             ).fetchall()
         return [target_of(row) for row in rows]
+
+    def deleted(self, *, before: datetime, limit: int = 100) -> Sequence[ConversionTarget]:
+        with self._database.read() as connection:
+            rows = connection.execute(
+                f"SELECT {TARGET_COLUMNS} FROM visstoredatas WHERE deleted_at < ? AND wanted IS NULL "
+                "ORDER BY deleted_at LIMIT ?",
+                (before.timestamp(), limit),
+            ).fetchall()
+        return [target_of(row) for row in rows]
+
+    def remove(self, dataset_uuid: str, *, token: int) -> None:
+        with self._database.write() as connection:
+            gone = connection.execute(
+                "DELETE FROM visstoredatas WHERE uuid = ? AND token <= ?", (dataset_uuid, token)
+            ).rowcount
+            if (
+                not gone
+                and connection.execute("SELECT 1 FROM visstoredatas WHERE uuid = ?", (dataset_uuid,)).fetchone()
+            ):
+                raise LeaseLost(f"data set {dataset_uuid} belongs to a later attempt; this one must change nothing")
+            connection.execute("DELETE FROM files WHERE dataset_uuid = ?", (dataset_uuid,))
 
     def all(self, *, after: str | None = None, limit: int = 500) -> Sequence[ConversionTarget]:
         with self._database.read() as connection:

@@ -10,9 +10,9 @@ from typing import Annotated, Any, cast
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict
 
-from scientistcloud.datasets import catalogue
+from scientistcloud.datasets import catalogue, retiring
 from scientistcloud.jobs.queue import JobQueueManager
-from scientistcloud.portal.dependencies import Caller, ChangedDataset, SeenDataset, TheStore
+from scientistcloud.portal.dependencies import Caller, ChangedDataset, DeletedDataset, SeenDataset, TheStore
 from scientistcloud.records import Dataset, DatasetStatus, json_of
 from scientistcloud.uploads.processor import UploadProcessor
 
@@ -51,6 +51,8 @@ class DatasetRow(BaseModel):
     closed_at: datetime | None
     #: How often it was closed.
     revision: int
+    #: When it was deleted; null while it is not. It can be restored for some days.
+    deleted_at: datetime | None
 
 
 class DatasetList(BaseModel):
@@ -137,11 +139,14 @@ def list_datasets(
     store: TheStore,
     status: Annotated[list[DatasetStatus] | None, Query(description="Only with one of these")] = None,
     text: Annotated[str | None, Query(description="Part of name, tag, sensor or description")] = None,
+    deleted: Annotated[bool, Query(description="Those that were deleted and can be restored")] = False,
     after: Annotated[str | None, Query(description="The last `uuid` of the page before")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> DatasetList:
     """The caller's data sets, newest first."""
-    found = store.datasets.find(user=caller.email, statuses=status, text=text, after=after, limit=limit)
+    found = store.datasets.find(
+        user=caller.email, statuses=status, text=text, deleted=deleted, after=after, limit=limit
+    )
     total = sum(store.datasets.counts(user=caller.email).values())
     return DatasetList(total=total, datasets=[row_of(dataset) for dataset in found])
 
@@ -217,3 +222,15 @@ def convert_again(dataset: ChangedDataset, processor: TheProcessor, said: Conver
     said = said or Conversion()
     request = said.request or str(uuids.uuid4())
     return Converting(job_id=processor.convert_again(dataset.uuid, request=request, sensor=said.sensor))
+
+
+@router.delete("/{uuid}")
+def delete_dataset(dataset: ChangedDataset, store: TheStore) -> DatasetRow:
+    """Delete the data set; its jobs are cancelled. For some days it can be restored, then it is removed."""
+    return row_of(retiring.delete(store, dataset.uuid))
+
+
+@router.post("/{uuid}/restore")
+def restore_dataset(dataset: DeletedDataset, store: TheStore) -> DatasetRow:
+    """Have back what was deleted. 409 where its removal has begun."""
+    return row_of(retiring.restore(store, dataset.uuid))

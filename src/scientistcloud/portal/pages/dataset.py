@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from http import HTTPStatus
 from math import sqrt
 from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from scientistcloud.access.rules import Action, may
+from scientistcloud.datasets import retiring
 from scientistcloud.errors import NotFound
 from scientistcloud.layout import CONVERTED
 from scientistcloud.portal import viewer_state
 from scientistcloud.portal.api.data import form_token, pictures
 from scientistcloud.portal.colours import COLOUR_MAPS
-from scientistcloud.portal.dependencies import SeenDataset, TheAsker, TheSettings, TheStore
+from scientistcloud.portal.dependencies import ChangedDataset, SeenDataset, TheAsker, TheSettings, TheStore
 from scientistcloud.portal.forms import Histogram, Picture, PictureAxis, find_picture
 from scientistcloud.portal.live import Row, snapshot
 from scientistcloud.portal.pages import words
@@ -73,6 +75,13 @@ def show(
         words=words,
         quote=quote,
     )
+
+
+@router.post("/datasets/{uuid}/delete")
+def delete(dataset: ChangedDataset, store: TheStore) -> Response:
+    """Delete it, and on to the list, which offers to have it back."""
+    retiring.delete(store, dataset.uuid)
+    return RedirectResponse(f"/deleted?just={dataset.uuid}", HTTPStatus.SEE_OTHER)
 
 
 def _pictures(dataset: Dataset, settings: Settings) -> tuple[Picture, ...]:

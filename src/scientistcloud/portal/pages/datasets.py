@@ -52,6 +52,7 @@ def show(
         q=q.strip(),
         after=after,
         cards=[_card(Row(dataset, jobs.get(dataset.uuid))) for dataset in cards],
+        deleted=bool(store.datasets.find(user=asker.person.email, deleted=True, limit=1)),
         more=_address(q, chosen, cards[-1].uuid) if more else None,
         rows=list(live.rows.values()),
         seen=live.structure,
