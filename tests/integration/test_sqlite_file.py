@@ -138,7 +138,6 @@ def test_an_older_database_is_copied_aside_and_brought_up(path: Path, monkeypatc
     first = open_store(f"sqlite:///{path}")
     job_id = create(first)
     first.close()
-    now = len(migrations.MIGRATIONS)
     steps = (*migrations.MIGRATIONS, ("CREATE TABLE shelves (name TEXT)", "INSERT INTO shelves VALUES ('top')"))
 
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -146,7 +145,6 @@ def test_an_older_database_is_copied_aside_and_brought_up(path: Path, monkeypatc
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (shelf,) = connection.execute("SELECT name FROM shelves").fetchone()
 
-<<<<<<< HEAD
     before = len(migrations.MIGRATIONS)
     assert (version, shelf) == (before + 1, "top")
     with closing(sqlite3.connect(f"{path}.version-{before}")) as copy:
@@ -172,12 +170,6 @@ def test_a_database_of_the_first_shape_keeps_its_data_sets_and_files(path: Path)
     assert dataset is not None
     assert (dataset.name, dataset.place, dataset.notice) == ("heart", None, None)
     assert [(file.path, file.modified_ns) for file in files] == [("a.tif", None)]
-=======
-    assert (version, shelf) == (now + 1, "top")
-    with closing(sqlite3.connect(f"{path}.version-{now}")) as copy:
-        assert copy.execute("SELECT job_id FROM jobs").fetchall() == [(job_id,)]
-        assert copy.execute("PRAGMA user_version").fetchone() == (now,)
->>>>>>> 78a070e (A deleted data set can be had back for seven days; then a job removes it)
 
 
 def test_a_migration_that_fails_leaves_the_version_before_it(path: Path) -> None:
