@@ -19,7 +19,7 @@ COMMANDS = {
     "convert": ("convert", "Convert files without server or database."),
     "inspect": ("inspect", "What would be read from a file, and why."),
     "sensors": ("sensors", "The kinds of source data known here."),
-    "jobs": ("jobs", "The operator's view of the queue: list, show, logs, cancel, retry."),
+    "jobs": ("jobs", "The operator's view of the queue: list, watch, cancel, retry …"),
     "stats": ("stats", "The figures of the queue."),
     "verify": ("verify", "The three checks of the architecture of record."),
 }

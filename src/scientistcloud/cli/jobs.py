@@ -8,24 +8,16 @@ from pathlib import Path
 
 import click
 
-from scientistcloud.assembly import open_store
-from scientistcloud.datasets.settling import settle
-from scientistcloud.errors import InvalidSettings, NotFound
+from scientistcloud import plugins
+from scientistcloud.cli.database import open_existing
+from scientistcloud.cli.jobs_watch import watch
+from scientistcloud.datasets import steering
+from scientistcloud.errors import NotFound
+from scientistcloud.jobs.handling import living, missing
 from scientistcloud.jobs.queue import JobQueueManager
 from scientistcloud.ports import Store
 from scientistcloud.records import Job, JobStatus, json_of
-from scientistcloud.settings import Settings, read_settings
-
-
-def open_existing(settings: Settings) -> Store:
-    """The database, which has to be there: looking must not make an empty one beside the real one."""
-    url = settings.store_url
-    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
-        raise InvalidSettings(
-            f"there is no database at {url.removeprefix('sqlite:///')}; set SCIENTISTCLOUD_DATA_DIR to the folder "
-            "that `scientistcloud serve` uses"
-        )
-    return open_store(url)
+from scientistcloud.settings import read_settings
 
 
 @click.group()
@@ -33,15 +25,25 @@ def command() -> None:
     """The operator's view of the queue."""
 
 
+command.add_command(watch)
+
+
 @command.command("list")
 @click.option("--status", type=click.Choice([status.value for status in JobStatus]), help="Only jobs that are …")
 @click.option("--type", "job_type", help="Only jobs of this type.")
 @click.option("--dataset", help="Only jobs of the data set with this UUID.")
+@click.option("--error", help="Only jobs whose error has this in its type or message.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="How many at most.")
 @click.option("--after", help="Only jobs after this one, in the order of creation.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def list_(
-    status: str | None, job_type: str | None, dataset: str | None, limit: int, after: str | None, as_json: bool
+    status: str | None,
+    job_type: str | None,
+    dataset: str | None,
+    error: str | None,
+    limit: int,
+    after: str | None,
+    as_json: bool,
 ) -> None:
     """Jobs in the order of creation."""
     store = open_existing(read_settings())
@@ -50,6 +52,7 @@ def list_(
             dataset_uuid=dataset,
             status=JobStatus(status) if status else None,
             job_type=job_type,
+            error=error,
             after=after,
             limit=limit,
         )
@@ -68,9 +71,11 @@ def list_(
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def show(job_id: str, as_json: bool) -> None:
     """Everything about one job, its attempts included."""
-    store = open_existing(read_settings())
+    settings = read_settings()
+    store = open_existing(settings)
     try:
         job = _job(store, job_id)
+        obstacle = _obstacle(store, job, lease_seconds=settings.lease_seconds)
     finally:
         store.close()
     if as_json:
@@ -83,6 +88,8 @@ def show(job_id: str, as_json: bool) -> None:
         took = (attempt.finished_at - attempt.started_at).total_seconds()
         why = f": {attempt.error.message}" if attempt.error else ""
         click.echo(f"attempt {attempt.number:<9} {attempt.outcome} after {took:.1f} s on {attempt.worker_id}{why}")
+    if obstacle:
+        click.echo(f"{'waits, because':17} {obstacle}")
 
 
 @command.command()
@@ -110,27 +117,110 @@ def logs(job_id: str, follow: bool) -> None:
 @click.argument("job_id")
 def cancel(job_id: str) -> None:
     """End a job: at once while it is pending; a running one as soon as its worker sees it."""
-    _act(job_id, "cancel_job")
-
-
-@command.command()
-@click.argument("job_id")
-def retry(job_id: str) -> None:
-    """Let a failed or cancelled job join its line again."""
-    _act(job_id, "retry_job")
-
-
-def _act(job_id: str, call: str) -> None:
     store = open_existing(read_settings())
     try:
-        queue = JobQueueManager(store)
-        getattr(queue, call)(job_id)
-        job = _job(store, job_id)
-        settle(store, job.dataset_uuid)
+        job = steering.cancel(store, job_id)
     finally:
         store.close()
     asked = ", cancel asked for" if job.status is JobStatus.RUNNING and job.cancel_requested else ""
     click.echo(f"{job.job_id} is {job.status}{asked}")
+
+
+@command.command()
+@click.argument("job_id", required=False)
+@click.option("--failed", is_flag=True, help="Every job that failed, instead of one.")
+@click.option("--type", "job_type", help="With --failed: only jobs of this type.")
+@click.option("--error", help="With --failed: only jobs whose error has this in its type or message.")
+def retry(job_id: str | None, failed: bool, job_type: str | None, error: str | None) -> None:
+    """Let a failed or cancelled job join its line again; or, with --failed, all that failed.
+
+    Of all that failed those stay failed whose data set is gone, or whose work a later job of the same type did.
+    """
+    if failed == (job_id is not None) or (not failed and (job_type or error)):
+        raise click.UsageError("name one job, or give --failed (with --type and --error to narrow it)")
+    store = open_existing(read_settings())
+    try:
+        if job_id is not None:
+            click.echo(f"{job_id} is {steering.retry(store, job_id).status}")
+            return
+        became = steering.retry_failed(store, list(steering.failed(store, job_type=job_type, error=error)))
+    finally:
+        store.close()
+    for job in became.retried:
+        click.echo(f"{job.job_id} is {job.status}")
+    left = f"; {len(became.left)} left: done since, or their data set is gone" if became.left else ""
+    click.echo(
+        f"{len(became.retried)} of {len(became.retried) + len(became.left)} failed jobs retried{left}", err=True
+    )
+
+
+@command.command("failed")
+@click.option("--type", "job_type", help="Only jobs of this type.")
+@click.option("--error", help="Only jobs whose error has this in its type or message.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def dead_letters(job_type: str | None, error: str | None, as_json: bool) -> None:
+    """What failed for good, by type and error, with the newest job of each."""
+    store = open_existing(read_settings())
+    groups: dict[tuple[str, str], tuple[int, Job]] = {}
+    try:
+        for job in steering.failed(store, job_type=job_type, error=error):
+            key = (job.job_type, job.error.type if job.error else "")
+            groups[key] = (groups.get(key, (0, job))[0] + 1, job)
+    finally:
+        store.close()
+    by_number = sorted(groups.items(), key=lambda item: -item[1][0])
+    if as_json:
+        shown = [
+            {"job_type": kind, "error": name, "number": number, "newest": json_of(job)}
+            for (kind, name), (number, job) in by_number
+        ]
+        click.echo(json.dumps(shown, indent=1))
+        return
+    if not by_number:
+        click.echo("no job has failed")
+    for (kind, name), (number, job) in by_number:
+        click.echo(f"{number:7}  {kind}  {name}")
+        click.echo(f"         {job.error.message if job.error else 'no reason is known'}")
+        click.echo(f"         newest: {job.job_id} of data set {job.dataset_uuid}")
+
+
+@command.command()
+@click.argument("job_type", metavar="TYPE")
+def pause(job_type: str) -> None:
+    """Hand out no job of TYPE, to any worker, until it is resumed; what runs goes on."""
+    _steer_type(job_type, "paused")
+
+
+@command.command()
+@click.argument("job_type", metavar="TYPE")
+def resume(job_type: str) -> None:
+    """Hand out jobs of TYPE again."""
+    _steer_type(job_type, "resumed")
+
+
+def _steer_type(job_type: str, what: str) -> None:
+    store = open_existing(read_settings())
+    try:
+        known = set(store.jobs.stats().types) | set(plugins.names(plugins.TASKS))
+        known |= {each for worker in store.workers.all() for each in worker.job_types}
+        if job_type not in known:
+            raise NotFound(f"there is no job type {job_type}; known are {', '.join(sorted(known))}")
+        queue = JobQueueManager(store)
+        (queue.pause_type if what == "paused" else queue.resume_type)(job_type)
+        figures = store.jobs.stats().types[job_type]
+    finally:
+        store.close()
+    click.echo(f"{job_type} is {what}: {figures.pending} pending, {figures.running} running")
+
+
+def _obstacle(store: Store, job: Job, *, lease_seconds: float) -> str | None:
+    """What keeps a pending job from being done, beside its place in the line."""
+    if job.status is not JobStatus.PENDING:
+        return None
+    figures = store.jobs.stats().types.get(job.job_type)
+    if figures is not None and figures.paused:
+        return f"{job.job_type} is paused; `scientistcloud jobs resume {job.job_type}` lets it go on"
+    return missing(job.job_type, living(store.workers.all(), now=store.clock.now(), lease_seconds=lease_seconds))
 
 
 def _job(store: Store, job_id: str) -> Job:

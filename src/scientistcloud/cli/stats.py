@@ -6,9 +6,10 @@ import json
 
 import click
 
-from scientistcloud.cli.jobs import open_existing
+from scientistcloud.cli.database import open_existing
+from scientistcloud.jobs.handling import living, unhandled
 from scientistcloud.jobs.queue import JobQueueManager
-from scientistcloud.records import json_of
+from scientistcloud.records import QueueStats, json_of
 from scientistcloud.settings import read_settings
 
 
@@ -16,16 +17,23 @@ from scientistcloud.settings import read_settings
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def command(as_json: bool) -> None:
     """The figures of the queue, and who works."""
-    store = open_existing(read_settings())
+    settings = read_settings()
+    store = open_existing(settings)
     try:
         stats = JobQueueManager(store).stats()
         workers = store.workers.all()
+        alive = living(workers, now=store.clock.now(), lease_seconds=settings.lease_seconds)
     finally:
         store.close()
+    stuck = unhandled(stats, alive)
     if as_json:
-        more = {"waiting": stats.waiting, "oldest_claimable_seconds": stats.oldest_claimable_seconds}
-        shown = json_of(stats) | more | {"workers": [json_of(worker) for worker in workers]}
-        click.echo(json.dumps(shown, indent=1))
+        more = {
+            "waiting": stats.waiting,
+            "oldest_claimable_seconds": stats.oldest_claimable_seconds,
+            "unhandled": dict(stuck),
+            "workers": [json_of(worker) | {"alive": worker in alive} for worker in workers],
+        }
+        click.echo(json.dumps(json_of(stats) | more, indent=1))
         return
     for status, number in stats.by_status.items():
         click.echo(f"{status:12} {number}")
@@ -35,7 +43,18 @@ def command(as_json: bool) -> None:
     click.echo(
         "nothing waits to be claimed" if oldest is None else f"the oldest claimable job waits {oldest:.1f} s"
     )
+    _say_types(stats)
+    for why in stuck.values():
+        click.echo(f"jobs wait: {why}")
     for worker in workers:
-        click.echo(
-            f"worker {worker.worker_id} on {worker.host}: {worker.slots} slots, seen {worker.last_seen:%F %T}"
+        seen = f"seen {worker.last_seen:%F %T} UTC" + ("" if worker in alive else ", long ago")
+        click.echo(f"worker {worker.worker_id} on {worker.host}: {worker.slots} slots, {seen}")
+
+
+def _say_types(stats: QueueStats) -> None:
+    for job_type, figures in stats.types.items():
+        paused = " (paused)" if figures.paused else ""
+        failed = "".join(
+            f", {number} failed with {error or 'no reason'}" for error, number in figures.failed.items()
         )
+        click.echo(f"type {job_type}{paused}: {figures.pending} pending, {figures.running} running{failed}")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import click
 
-from scientistcloud.cli.jobs import open_existing
+from scientistcloud.cli.database import open_existing
 from scientistcloud.datasets.lifecycle import settled
 from scientistcloud.datasets.settling import settle
 from scientistcloud.errors import ScientistCloudError

@@ -12,11 +12,10 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from scientistcloud.datasets import steering
 from scientistcloud.datasets.lifecycle import CONVERSION
-from scientistcloud.datasets.settling import settle
 from scientistcloud.portal.dependencies import Caller, ChangedJob, SeenJob, TheSettings, TheStore
 from scientistcloud.portal.files import file_answer
-from scientistcloud.ports import Store
 from scientistcloud.records import Dataset, DatasetStatus, Job, json_of
 
 router = APIRouter(tags=["jobs"])
@@ -96,13 +95,13 @@ def get_job(job: SeenJob) -> dict[str, Any]:
 @router.post("/api/jobs/{job_id}/cancel")
 def cancel_job(job: ChangedJob, store: TheStore) -> dict[str, Any]:
     """End it: at once while it waits, as soon as its worker hears of it while it runs. 409 where it has ended."""
-    return json_of(cancel(store, job))
+    return json_of(steering.cancel(store, job.job_id))
 
 
 @router.post("/api/jobs/{job_id}/retry")
 def retry_job(job: ChangedJob, store: TheStore) -> dict[str, Any]:
     """A failed or cancelled job joins its data set's line again. 409 otherwise."""
-    return json_of(retry(store, job))
+    return json_of(steering.retry(store, job.job_id))
 
 
 @router.get("/api/jobs/{job_id}/log", response_class=Response)
@@ -112,17 +111,3 @@ def get_log(job: SeenJob, request: Request, settings: TheSettings) -> Response:
     if not log.is_file():
         return Response("", media_type="text/plain")
     return file_answer(log.parent, (log.name,), request, media_type="text/plain; charset=utf-8")
-
-
-def cancel(store: Store, job: Job) -> Job:
-    """Cancel `job` and let its data set's status follow. Raises `AlreadyFinished`."""
-    cancelled = store.jobs.cancel(job.job_id)
-    settle(store, job.dataset_uuid)
-    return cancelled
-
-
-def retry(store: Store, job: Job) -> Job:
-    """Retry `job` and let its data set's status follow. Raises `InvalidTransition`."""
-    retried = store.jobs.retry(job.job_id)
-    settle(store, job.dataset_uuid)
-    return retried

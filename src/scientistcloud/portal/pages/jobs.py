@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from scientistcloud.portal.api.jobs import cancel, retry
+from scientistcloud.datasets import steering
 from scientistcloud.portal.dependencies import ChangedJob, SeenJob, TheAsker, TheSettings, TheStore
 from scientistcloud.portal.live import Row, snapshot
 from scientistcloud.portal.pages import words
@@ -83,14 +83,14 @@ def show_log(job: SeenJob, settings: TheSettings) -> Response:
 @router.post("/jobs/{job_id}/cancel")
 def cancel_job(job: ChangedJob, request: Request, store: TheStore) -> Response:
     """Cancel, and back to the page."""
-    cancel(store, job)
+    steering.cancel(store, job.job_id)
     return _back(request)
 
 
 @router.post("/jobs/{job_id}/retry")
 def retry_job(job: ChangedJob, request: Request, store: TheStore) -> Response:
     """Retry, and back to the page."""
-    retry(store, job)
+    steering.retry(store, job.job_id)
     return _back(request)
 
 
