@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import imagecodecs
 import numpy as np
-import tensorstore as ts
 
 from scientistcloud.omezarr.image import Array
 
@@ -37,6 +37,21 @@ class Codec:
             },
         }
 
+    def encode(self, chunk: Array) -> bytes:
+        """`chunk`, contiguous, as it is stored. Lets other threads run meanwhile."""
+        typed: Any = np.ascontiguousarray(chunk)  # seen as bytes, they would be shuffled as bytes
+        encoded = imagecodecs.blosc_encode(
+            typed,
+            level=1,
+            compressor=self.name,
+            shuffle="bitshuffle",
+            typesize=chunk.dtype.itemsize,
+            blocksize=0,
+            numthreads=1,
+        )
+        assert isinstance(encoded, bytes)
+        return encoded
+
     def __str__(self) -> str:
         return f"blosc {self.name} 1 bitshuffle"
 
@@ -46,30 +61,7 @@ def choose(samples: Sequence[Array], name: str = "auto") -> Codec:
     total = sum(sample.nbytes for sample in samples)
     if not total:
         return Codec("zstd" if name == "auto" else name)
-    sizes = {each: sum(_size(sample, Codec(each)) for sample in samples) for each in ("zstd", "lz4")}
+    sizes = {each: sum(len(Codec(each).encode(sample)) for sample in samples) for each in ("zstd", "lz4")}
     if name == "auto":
         name = "zstd" if sizes["zstd"] <= WORTH * sizes["lz4"] else "lz4"
     return Codec(name, sizes[name] / total)
-
-
-def _size(sample: Array, codec: Codec) -> int:
-    """What `sample` takes as one chunk. tensorstore itself compresses it, in memory: one blosc for all."""
-    spec = {
-        "driver": "zarr3",
-        "kvstore": {"driver": "memory"},
-        "store_data_equal_to_fill_value": True,
-        "metadata": {
-            "shape": sample.shape,
-            "data_type": sample.dtype.name,
-            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": sample.shape}},
-            "codecs": [
-                {"name": "bytes", "configuration": {"endian": "little"}},
-                codec.configuration(sample.dtype),
-            ],
-        },
-    }
-    array = ts.open(spec, create=True, context=ts.Context()).result()
-    array.write(np.ascontiguousarray(sample)).result()
-    stored = array.kvstore
-    assert stored is not None
-    return sum(len(stored.read(key).result().value) for key in stored.list().result() if key.startswith(b"c"))

@@ -12,39 +12,22 @@ from threading import Condition, Lock
 from typing import Any
 
 import numpy as np
-import tensorstore as ts
 
 from scientistcloud.errors import BrokenPlugin
 from scientistcloud.omezarr.grid import Box, Walk, boxes
 from scientistcloud.omezarr.image import Array, Reduction, Region
 from scientistcloud.omezarr.pyramid import Level, downsample
+from scientistcloud.omezarr.shards import ShardedArray
 from scientistcloud.omezarr.statistics import Tally
 
 _PATIENCE_SECONDS = 0.1  # between two looks at whether the conversion was cancelled
 _MOST_THREADS = 8
 
 
-def opened(path: Path, context: Any = None) -> Any:
-    """The array whose `zarr.json` lies in `path`, for writing; what is written is not synced."""
-    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path)}}
-    return ts.open(spec, open=True, context=context or _context(2)).result()
-
-
 def cores() -> int:
     """How many threads read, and how many write; at least two, for the two wait for each other."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
     return max(2, min(_MOST_THREADS, usable))
-
-
-def _context(threads: int) -> Any:
-    return ts.Context(
-        {
-            "data_copy_concurrency": {"limit": threads},
-            "file_io_concurrency": {"limit": 4},
-            "file_io_sync": False,  # `Stream` syncs each shard when its memory is free again
-            "cache_pool": {"total_bytes_limit": 0},
-        }
-    )
 
 
 @dataclass(slots=True)
@@ -74,33 +57,32 @@ class Stream:
     """One image on its way into its levels."""
 
     read: Callable[[Region], Array]
-    #: The folders of the arrays, one for each level; their `zarr.json` is there.
-    arrays: Sequence[Path]
+    #: One for each level; their `zarr.json` is there.
+    arrays: Sequence[ShardedArray]
     levels: Sequence[Level]
-    shards: Sequence[Box]
-    dtype: np.dtype[Any]
     reduction: Reduction
     fill: Sequence[float | int]
     tally: Tally
     tally_level: int
+    #: Of level 0, and of the coarser levels, what is in memory.
     _held_bytes: int = 0
+    _coarse_bytes: int = 0
     _failure: BaseException | None = None
     _pending: int = 0
     _changed: Condition = field(default_factory=Condition)
 
     def run(self, walk: Walk, held_bytes: int, *, progress: Progress) -> None:
-        """Write every level. At most `held_bytes` (or one slab) of level 0 are held at a time.
+        """Write every level. At most `held_bytes` are held of all levels, but one slab of level 0 always fits.
 
         Raises what the reader or the disk raised, or what `progress.report` did, after every thread has stopped.
         """
         threads = cores()
-        context = _context(threads)
-        self._stores = [opened(path, context) for path in self.arrays]
+        self.dtype = self.arrays[0].dtype
         self._filling: list[dict[Box, _Filling]] = [{} for _ in self.levels]
         self._lock = Lock()
         self._progress = progress
-        slab_bytes = prod(walk.slab) * self.dtype.itemsize
-        self._budget_bytes = max(held_bytes, slab_bytes)
+        self._budget_bytes = held_bytes
+        self._slab_bytes = prod(walk.slab) * self.dtype.itemsize
         with (
             ThreadPoolExecutor(threads, "sync") as self._syncers,
             ThreadPoolExecutor(threads, "read") as self._readers,
@@ -120,8 +102,14 @@ class Stream:
     # -- the main thread: gives out pieces, tells progress -----------------------------------
 
     def _wait(self, wanted_bytes: int, *, most_pending: int) -> None:
-        """Until there is room for so many bytes more."""
-        self._until(lambda: self._held_bytes + wanted_bytes <= self._budget_bytes and self._pending <= most_pending)
+        """Until there is room for so many bytes more; a slab that was begun can always be completed."""
+
+        def room() -> bool:
+            held = self._held_bytes + wanted_bytes
+            fits = held <= self._slab_bytes or held + self._coarse_bytes <= self._budget_bytes
+            return fits and self._pending <= most_pending
+
+        self._until(room)
         with self._changed:
             self._held_bytes += wanted_bytes
 
@@ -171,57 +159,64 @@ class Stream:
                 f"the reader gave {values.dtype} {values.shape} where it described {self.dtype} {shape}; mend it"
             )
         self._count(values.nbytes)
-        self._put(0, tuple(s.start for s in piece), values)
+        for index, shard in self._put(0, tuple(s.start for s in piece), values):
+            self._submit(self._writers, self._write, 0, index, shard)
 
-    def _put(self, level: int, start: Box, values: Array) -> None:
-        """Copy `values` into the shards of `level` that they touch; those that are complete go on."""
-        for index, into, part in boxes(start, values.shape, self.shards[level]):
+    def _put(self, level: int, start: Box, values: Array) -> list[tuple[Box, Array]]:
+        """Copy `values` into the shards of `level` that they touch; give those that are complete."""
+        complete = []
+        for index, into, part in boxes(start, values.shape, self.arrays[level].shard):
             filling = self._shard(level, index)
             filling.buffer[into] = values[part]
             with self._lock:
                 filling.missing -= prod(s.stop - s.start for s in into)
-                complete = filling.missing == 0
-                if complete:
+                if filling.missing == 0:
                     del self._filling[level][index]
-            if complete:
-                self._submit(self._writers, self._write, level, index, filling.buffer)
+                    complete.append((index, filling.buffer))
+        return complete
 
     def _shard(self, level: int, index: Box) -> _Filling:
         with self._lock:
             if index not in self._filling[level]:
                 shape = tuple(
                     min(s, n - i * s)
-                    for i, s, n in zip(index, self.shards[level], self.levels[level].shape, strict=True)
+                    for i, s, n in zip(index, self.arrays[level].shard, self.levels[level].shape, strict=True)
                 )
                 # Not zeroed: its pages become real only as values arrive.
-                self._filling[level][index] = _Filling(np.empty(shape, self.dtype), prod(shape))
+                filling = self._filling[level][index] = _Filling(np.empty(shape, self.dtype), prod(shape))
+                self._coarse_bytes += filling.buffer.nbytes if level else 0
             return self._filling[level][index]
 
     def _write(self, level: int, index: Box, values: Array) -> None:
-        """Write one whole shard; while tensorstore compresses it, make its part of the next level."""
-        start = tuple(i * s for i, s in zip(index, self.shards[level], strict=True))
-        region = tuple(slice(a, a + n) for a, n in zip(start, values.shape, strict=True))
-        written = self._stores[level][region].write(values, can_reference_source_data_indefinitely=True)
-        try:
-            if level == self.tally_level:
-                self.tally.add(start, values)
-            if level + 1 < len(self.levels):
-                steps = self.levels[level + 1].steps
-                half = downsample(values, steps, reduction=self.reduction, fill=self.fill)
-                self._put(level + 1, tuple(a // step for a, step in zip(start, steps, strict=True)), half)
-        finally:
-            written.result()
-        if level == 0:
-            self._count(values.nbytes)
-            with self._changed:
-                self._held_bytes -= values.nbytes
-                self._changed.notify_all()
-        self._submit(self._syncers, self._sync, self.arrays[level].joinpath("c", *map(str, index)))
+        """Write one whole shard, and at once what it completes of the next levels: so that little is held."""
+        array = self.arrays[level]
+        start = tuple(i * s for i, s in zip(index, array.shard, strict=True))
+        shard = array.write(index, values)
+        if level == self.tally_level:
+            self.tally.add(start, values)
+        complete = []
+        if level + 1 < len(self.levels):
+            steps = self.levels[level + 1].steps
+            half = downsample(values, steps, reduction=self.reduction, fill=self.fill)
+            complete = self._put(level + 1, tuple(a // step for a, step in zip(start, steps, strict=True)), half)
+            del half
+        size_bytes = values.nbytes
+        del values
+        self._let_go(level, size_bytes)
+        if shard is not None:
+            self._submit(self._syncers, sync, shard)
+        while complete:
+            self._write(level + 1, *complete.pop())
 
-    def _sync(self, shard: Path) -> None:
-        """Make a shard durable. One that holds nothing but the fill value has no file."""
-        if shard.exists():
-            sync(shard)
+    def _let_go(self, level: int, size_bytes: int) -> None:
+        if level == 0:
+            self._count(size_bytes)
+        with self._changed:
+            if level == 0:
+                self._held_bytes -= size_bytes
+            else:
+                self._coarse_bytes -= size_bytes
+            self._changed.notify_all()
 
     def _count(self, size_bytes: int) -> None:
         with self._lock:

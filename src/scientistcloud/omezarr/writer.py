@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorstore as ts
 
 from scientistcloud import __version__
 from scientistcloud.errors import NoSpace
@@ -30,15 +31,18 @@ from scientistcloud.omezarr.grid import SHARD_BYTES, Box, Walk, half_full_bytes,
 from scientistcloud.omezarr.image import Array, Coordinate, Reader, Reduction, Source
 from scientistcloud.omezarr.pyramid import representable
 from scientistcloud.omezarr.sampling import decide_reduction, samples_of
+from scientistcloud.omezarr.shards import ShardedArray
 from scientistcloud.omezarr.statistics import Histogram, Tally, Window, level_for_statistics
-from scientistcloud.omezarr.streaming import Progress, Stream, cores, opened, sync
+from scientistcloud.omezarr.streaming import Progress, Stream, cores, sync
 from scientistcloud.records import Json
 
 Report = Callable[[float, str], None]
 """``report(fraction, step)``, called several times a second; an exception that it raises ends the writing."""
 
-HELD_BYTES = 128 << 20
-"""Of level 0 so much is held at a time, however much memory there is: more makes it no faster."""
+SLAB_BYTES = 128 << 20
+"""A slab is at most so large, however much memory there is; smaller where the source's blocks are."""
+HELD_BYTES = 64 << 20
+"""Of level 0 so much is held at a time, or one slab: more makes it no faster."""
 PIECE_BYTES = 8 << 20
 _PROCESS_BYTES = 140 << 20  # the interpreter and the libraries, with every reader loaded
 _NO_SPACE = ("ENOSPC", "EDQUOT", "No space left", "Disk quota exceeded")
@@ -77,6 +81,21 @@ class Variable:
 
     def path(self, level: int = 0) -> str:
         return "/".join(filter(None, (self.group.path, str(level), self.member.image.name)))
+
+    @property
+    def fill(self) -> Any:
+        """The value of chunks that are not stored."""
+        return next(iter(representable(self.member.image.fill, self.member.image.dtype)), 0)
+
+    def array(self, store: Path, level: int) -> ShardedArray:
+        return ShardedArray(
+            folder=store / self.path(level),
+            chunk=self.chunks[level],
+            shard=self.shards[level],
+            dtype=self.member.image.dtype,
+            codec=self.codec,
+            fill=self.fill,
+        )
 
     @property
     def raw_bytes(self) -> int:
@@ -221,7 +240,7 @@ def _write_skeleton(store: Path, groups: list[Group], variables: list[Variable])
                 shard=variable.shards[k],
                 codec=variable.codec,
                 dims=[axis.name for axis in image.axes],
-                fill=next(iter(representable(image.fill, image.dtype)), 0),
+                fill=variable.fill,
                 attributes=attributes,
             )
     for path, document in nodes.items():
@@ -244,7 +263,8 @@ def _write_coordinate(folder: Path, coordinate: Coordinate) -> dict[str, Any]:
         attributes=metadata.coordinate_attributes(coordinate),
     )
     _write_json(folder / coordinate.name / "zarr.json", document)
-    opened(folder / coordinate.name).write(values).result()
+    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(folder / coordinate.name)}}
+    ts.open(spec, open=True).result().write(values).result()
     return document
 
 
@@ -262,10 +282,8 @@ def _write_values(
         tally = Tally(image, levels[statistics])
         Stream(
             read=partial(reader.read, variable.member.index),
-            arrays=[store / variable.path(k) for k in range(len(levels))],
+            arrays=[variable.array(store, k) for k in range(len(levels))],
             levels=levels,
-            shards=variable.shards,
-            dtype=image.dtype,
             reduction=variable.reduction,
             fill=image.fill,
             tally=tally,
@@ -275,15 +293,17 @@ def _write_values(
 
 
 def _budgeted(variable: Variable, memory_bytes: int) -> tuple[Walk, int]:
-    """How the image is walked, and how many bytes of level 0 may be held meanwhile.
+    """How the image is walked, and how many bytes of its levels may be held meanwhile.
 
     The largest slab is taken that leaves room for the half full shards of the coarser levels, and for what each
     core reads and compresses; at least one shard, whatever the memory.
     """
     image, item = variable.member.image, variable.member.image.dtype.itemsize
     piece_bytes = max(1 << 20, min(PIECE_BYTES, memory_bytes // 32))
-    room = memory_bytes - _PROCESS_BYTES - cores() * (SHARD_BYTES + piece_bytes)
-    slab_bytes = HELD_BYTES
+    # A core holds a piece as it is read and as it is decoded, a shard's half, a chunk and the same compressed.
+    scratch_bytes = 2 * piece_bytes + SHARD_BYTES // 4 + 3 * prod(variable.chunks[0]) * item
+    room = memory_bytes - _PROCESS_BYTES - cores() * scratch_bytes
+    slab_bytes = SLAB_BYTES
     while True:
         walk = walk_of(
             image.shape,
@@ -294,10 +314,10 @@ def _budgeted(variable: Variable, memory_bytes: int) -> tuple[Walk, int]:
             piece_bytes=piece_bytes,
         )
         half_full = half_full_bytes(walk.slab, variable.member.levels, variable.shards, item_bytes=item)
-        held = prod(walk.slab) * item
-        if held + half_full <= room or walk.slab == variable.shards[0]:
-            return walk, max(held, min(HELD_BYTES, room - half_full))
-        slab_bytes = held // 2
+        held = prod(walk.slab) * item + half_full
+        if held <= room or walk.slab == variable.shards[0]:
+            return walk, max(held, min(HELD_BYTES + half_full, room))
+        slab_bytes = prod(walk.slab) * item // 2
 
 
 def _provenance(source: Source, variables: list[Variable], warnings: list[str], given: Json) -> dict[str, Any]:
