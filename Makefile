@@ -1,6 +1,6 @@
 # Every target does its own set-up; all of it needs only Python 3.11 or newer, make and git.
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-long check serve bench docs format clean
+.PHONY: help demo test test-long check serve bench bench-queue bench-conversion bench-upload docs format clean
 .DEFAULT_GOAL := help
 
 # The first fitting Python on PATH, or the one that PYTHON names: make demo PYTHON=/path/to/python3.12
@@ -12,7 +12,7 @@ BIN    := $(VENV)/bin
 RECIPE := Makefile pyproject.toml hatch_build.py $(wildcard web/*) web/.npmrc
 
 help:           ## list the targets, a line each
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: $(VENV)/.run        ## a real data set, uploaded, converted and shown (DATA=path: your own)
 	@$(BIN)/scientistcloud demo $(if $(DATA),"$(DATA)") $(ARGS)
@@ -31,8 +31,16 @@ check: $(VENV)/.check     ## format, lint, types, layers, docs
 serve: $(VENV)/.run       ## the portal and a worker on this machine
 	@$(BIN)/scientistcloud serve $(ARGS)
 
-bench: $(VENV)/.test      ## the benchmarks; see benchmarks/RESULTS.md
-	@for program in benchmarks/*.py; do $(BIN)/python "$$program" $(ARGS) || exit 1; done
+bench: bench-queue bench-conversion bench-upload  ## all benchmarks; see benchmarks/RESULTS.md
+
+bench-queue: $(VENV)/.test       ## the queue beside six others, ten minutes (ARGS=--quick: two)
+	@$(BIN)/python benchmarks/queue.py $(ARGS)
+
+bench-conversion: $(VENV)/.test  ## conversion beside other converters
+	@$(BIN)/python benchmarks/conversion.py $(ARGS)
+
+bench-upload: $(VENV)/.test      ## uploads beside a raw connection
+	@$(BIN)/python benchmarks/upload.py $(ARGS)
 
 docs: $(VENV)/.check      ## check that every command and setting has its page
 	@$(BIN)/python -m pytest -m "" --numprocesses=0 tests/docs

@@ -1,12 +1,16 @@
-"""How fast is the queue, beside Huey on SQLite with fsync? Prints one table.
+"""How fast is the queue, beside the queues that others use? Prints a table in Markdown.
 
-    python benchmarks/queue.py [--seconds 3] [--no-peers]
+    python benchmarks/queue.py [--quick] [--only huey,rq] [--write]
 
-Everything goes through `JobQueueManager` with no-op work and history on, durable (an fsync before the answer).
-Huey is installed into a virtual environment of its own that is thrown away; without a network it is left out.
+Everything of ours goes through `JobQueueManager` with no-op work and history on. Where a peer can, its answers are
+on the disk as well before they are given: Huey with fsync, PostgreSQL with its defaults, Redis with `appendfsync
+always`. Each peer runs in an environment of its own, installed once into the user's cache folder; PostgreSQL and
+Redis are Debian's, started here in a temporary folder. A peer that cannot be had is left out, and the table says
+why. The rates are measured in rounds, every queue once a round, and their medians shown: the columns of one run
+may be compared, two runs may not.
 
-Limits: one machine, its disk and its load decide the absolute figures, so compare columns of one run only. Huey
-keeps no order within a key, and a task is lost when its worker is killed; the price of both is not in its column.
+What it cannot show: a network between workers and server, another disk, more than the few cores of one machine,
+which queue, workers and server share here.
 """
 
 # ruff: noqa: E402  # see the next comment
@@ -14,311 +18,328 @@ keeps no order within a key, and a task is lost when its worker is killed; the p
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
+HERE = Path(__file__).resolve().parent
 # This file is called as what it measures; the standard library's `queue` must not be looked for beside it.
-sys.path[:] = [entry for entry in sys.path if not entry.endswith("benchmarks")]
+sys.path[:] = [str(HERE / "queue_peers"), *(each for each in sys.path if Path(each or ".").resolve() != HERE)]
 
 import argparse
-import json
 import os
+import platform
 import statistics
 import subprocess
 import tempfile
-import threading
 import time
-import uuid
-import venv
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
 
-Figures = dict[str, str]
-LATENCY_SAMPLES = 300
-DRAIN_JOBS = 4000
-CLAIMS = 200
-TYPE = "dataset_conversion"
+import claims
+import measuring
+from environments import python_with
+from measuring import Figures, Program
+from servers import Files, Missing, Place, PostgreSQL, Redis
 
-
-# -- the queue -----------------------------------------------------------------------------------
-
-
-def opened(path: Path) -> tuple[Any, Any]:
-    from scientistcloud import JobQueueManager, open_store
-
-    store = open_store(f"sqlite:///{path}")
-    return store, JobQueueManager(store)
-
-
-def a_job(**more: Any) -> dict[str, Any]:
-    return {"dataset_uuid": str(uuid.uuid4()), "job_type": TYPE, "parameters": {"input_path": "a"}} | more
-
-
-def measure_ours(folder: Path, *, seconds: float) -> Figures:
-    figures: Figures = {}
-    store, queue = opened(folder / "enqueue.db")
-    for threads in (1, 8):
-        rate = rate_of(lambda: queue.create_job(**a_job()), threads=threads, seconds=seconds)
-        figures[f"enqueue/s, {threads} thread{'s' if threads > 1 else ''}"] = f"{rate:,.0f}"
-    store.close()
-
-    store, queue = opened(folder / "many.db")
-    begin = time.perf_counter()
-    for _ in range(20):
-        queue.create_jobs([a_job() for _ in range(100)])
-    figures["enqueue/s, in hundreds"] = f"{2000 / (time.perf_counter() - begin):,.0f}"
-    store.close()
-
-    path = folder / "drain.db"
-    store, queue = opened(path)
-    queue.create_jobs([a_job() for _ in range(DRAIN_JOBS)])
-    figures["drain/s, 2 worker processes"] = drained(sys.executable, "ours", path)
-    store.close()
-
-    figures |= pick_up(sys.executable, "ours", folder / "latency.db", lambda path: _creator(path))
-    figures["idle, % of a core"] = f"{100 * float(said(sys.executable, 'ours', 'idle', folder / 'idle.db')):.3f}"
-    figures |= claims(folder)
-    return figures
+RESULTS = HERE / "RESULTS.md"
+SECTION = "## `benchmarks/queue.py`"
+NAMES: dict[str, tuple[str, str]] = {  # of a figure: in the table, and its format
+    "enqueue 1": ("enqueue/s, one thread", ",.0f"),
+    "enqueue 8": ("enqueue/s, eight threads", ",.0f"),
+    "enqueue many": ("enqueue/s, in hundreds", ",.0f"),
+    "drain 1": ("drain/s, two workers, singly", ",.0f"),
+    "drain 10": ("drain/s, two workers, in tens", ",.0f"),
+    "pick-up p50": ("pick-up by an idle worker, p50, ms", ".2f"),
+    "pick-up p99": ("p99, ms", ".2f"),
+    "pick-up worst": ("worst, ms", ".2f"),
+    "idle": ("an idle worker, % of a core", ".3f"),
+    "idle server": ("its server, % of a core", ".3f"),
+    "bytes": ("bytes a pending job", ",.0f"),
+    "claim blocked 1000": ("claim beside 1,000 blocked jobs, p50, ms", ".2f"),
+    "claim blocked 10000": ("claim beside 10,000 blocked jobs, p50, ms", ".2f"),
+}
 
 
-@contextmanager
-def _creator(path: Path) -> Iterator[Callable[[], object]]:
-    store, queue = opened(path)
-    yield lambda: queue.create_job(**a_job(parameters={"t0": time.monotonic()}))
-    store.close()
+@dataclass(kw_only=True)
+class Queue:
+    """One column."""
+
+    name: str
+    program: str
+    requirements: tuple[str, ...] = ()
+    place: str
+    #: Enough for a second of work, at its pace.
+    drain_jobs: int
+    batches: bool = False
+    #: What it does not promise.
+    lacks: str
+    running: Program | None = None
+    version: str = ""
+    #: By the name of the figure, one a round.
+    rounds: dict[str, list[float]] = field(default_factory=dict)
+
+    def note(self, figures: Figures) -> None:
+        for name, value in figures.items():
+            self.rounds.setdefault(name, []).append(value)
+
+    def figure(self, name: str) -> float | None:
+        values = self.rounds.get(name)
+        return None if values is None else statistics.median(values)
 
 
-def claims(folder: Path) -> Figures:
-    """How long a claim takes beside few and many that wait."""
-    figures: Figures = {}
-    tomorrow = datetime.now(UTC) + timedelta(days=1)
-    one = str(uuid.uuid4())
-    shapes: dict[str, Callable[[], dict[str, Any]]] = {
-        "each its data set": a_job,
-        "all one data set": lambda: a_job(dataset_uuid=one),
-        "due tomorrow": lambda: a_job(run_at=tomorrow),
-    }
-    for shape, make in shapes.items():
-        for pending in (1_000, 100_000):
-            path = folder / f"{shape} {pending}.db"
-            store, queue = opened(path)
-            for _ in range(pending // 1000):
-                queue.create_jobs([make() for _ in range(1000)])
-            if shape == "due tomorrow":
-                queue.create_jobs([a_job() for _ in range(CLAIMS)])
-            took = []
-            for _ in range(CLAIMS):
-                begin = time.perf_counter()
-                job = queue.get_next_job("w")
-                took.append(time.perf_counter() - begin)
-                queue.complete_job(job)
-            figures[f"claim p50, ms, {pending:,} pending, {shape}"] = f"{1000 * statistics.median(took):.2f}"
-            if shape == "each its data set" and pending == 100_000:
-                figures["bytes a pending job"] = f"{path.stat().st_size / pending:,.0f}"
-            store.close()
-            path.unlink()
-    return figures
+QUEUES = (
+    Queue(
+        name="ScientistCloud",
+        program="scientistcloud_sqlite.py",
+        place="files",
+        drain_jobs=6000,
+        lacks="workers on several machines, for which it takes a database server",
+    ),
+    Queue(
+        name="Huey",
+        program="huey_sqlite.py",
+        requirements=("huey",),
+        place="files",
+        drain_jobs=5000,
+        lacks="a task is lost when its worker is killed; no order within a key, no fencing, no history",
+    ),
+    Queue(
+        name="PGQueuer",
+        program="pgqueuer_postgresql.py",
+        requirements=("pgqueuer", "asyncpg", "psycopg[binary]"),
+        place="PostgreSQL",
+        drain_jobs=6000,
+        batches=True,
+        lacks="acknowledgements are buffered, so a killed worker's are run again; no fencing",
+    ),
+    Queue(
+        name="Procrastinate",
+        program="procrastinate_postgresql.py",
+        requirements=("procrastinate",),
+        place="PostgreSQL",
+        drain_jobs=1000,
+        lacks="no lease: a stalled job waits for somebody who retries it; no fencing; a fetch slows down with "
+        "what a lock holds back",
+    ),
+    Queue(
+        name="Dramatiq",
+        program="dramatiq_redis.py",
+        requirements=("dramatiq[redis]",),
+        place="Redis",
+        drain_jobs=4000,
+        lacks="no order within a key, no fencing, no history",
+    ),
+    Queue(
+        name="RQ",
+        program="rq_redis.py",
+        requirements=("rq",),
+        place="Redis",
+        drain_jobs=300,
+        lacks="no order within a key, no fencing (its worker forks for each job)",
+    ),
+    Queue(
+        name="Celery",
+        program="celery_redis.py",
+        requirements=("celery[redis]",),
+        place="Redis",
+        drain_jobs=1500,
+        lacks="a job of a killed worker is given out again after an hour; no order within a key, no fencing",
+    ),
+)
+OURS, HUEY, PGQUEUER, PROCRASTINATE = QUEUES[:4]
 
 
-def ours(what: str, path: Path, argument: str) -> None:
-    """A worker, in a process of its own."""
-    _, queue = opened(path)
-    match what:
-        case "drain":
-            wait_for(argument)
-            begin, done, job = time.monotonic(), 0, queue.get_next_job(f"w{os.getpid()}")
-            while job is not None:
-                job = queue.complete_job(job, claim_next=True)
-                done += 1
-            print(json.dumps([begin, time.monotonic(), done]))
-        case "pick up":
-            for _ in range(LATENCY_SAMPLES):
-                job = queue.get_next_job("w", wait_seconds=60)
-                print(time.monotonic() - job.parameters["t0"], flush=True)
-                queue.complete_job(job)
-        case "idle":
-            begin, worked = time.monotonic(), time.process_time()
-            queue.get_next_job("w", wait_seconds=5)
-            print((time.process_time() - worked) / (time.monotonic() - begin))
+# -- running -------------------------------------------------------------------------------------
 
 
-# -- Huey ----------------------------------------------------------------------------------------
-
-
-def measure_huey(python: str, folder: Path, *, seconds: float) -> Figures:
-    figures: Figures = {}
-    for threads in (1, 8):
-        rate = float(said(python, "huey", f"enqueue {threads}", folder / f"huey{threads}.db", str(seconds)))
-        figures[f"enqueue/s, {threads} thread{'s' if threads > 1 else ''}"] = f"{rate:,.0f}"
-    path = folder / "huey drain.db"
-    said(python, "huey", "fill", path)
-    figures["drain/s, 2 worker processes"] = drained(python, "huey", path)
-
-    @contextmanager
-    def creator(path: Path) -> Iterator[Callable[[], object]]:
-        process = subprocess.Popen(
-            [python, __file__, "--peer", "huey", "create", str(path), ""],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert process.stdin is not None
-        write, flush = process.stdin.write, process.stdin.flush
-        yield lambda: (write("\n"), flush())
-        process.communicate()
-
-    figures |= pick_up(python, "huey", folder / "huey latency.db", creator)
-    figures["idle, % of a core"] = f"{100 * float(said(python, 'huey', 'idle', folder / 'huey idle.db')):.3f}"
-    return figures
-
-
-def huey(what: str, path: Path, argument: str) -> None:
-    """The peer, in the process of its own environment."""
-    from huey import SqliteHuey  # type: ignore[import-not-found]  # only there
-
-    queue = SqliteHuey(filename=str(path), fsync=True)
-
-    @queue.task()  # type: ignore[untyped-decorator]
-    def work(t0: float | None = None) -> None:
-        if t0 is not None:
-            print(time.monotonic() - t0, flush=True)
-
-    match what.split():
-        case ["enqueue", threads]:
-            print(rate_of(work, threads=int(threads), seconds=float(argument)))
-        case ["fill"]:
-            for _ in range(DRAIN_JOBS):
-                work()
-            print("filled")
-        case ["drain"]:
-            wait_for(argument)
-            begin, done = time.monotonic(), 0
-            while (task := queue.dequeue()) is not None:
-                queue.execute(task)
-                done += 1
-            print(json.dumps([begin, time.monotonic(), done]))
-        case ["create"]:
-            for _ in sys.stdin:
-                work(time.monotonic())
-        case ["pick", "up"]:
-            queue.create_consumer(workers=1, periodic=False).start()
-            time.sleep(600)
-        case ["idle"]:
-            queue.create_consumer(workers=1, periodic=False).start()
-            begin, worked = time.monotonic(), time.process_time()
-            time.sleep(5)
-            print((time.process_time() - worked) / (time.monotonic() - begin), flush=True)
-            os._exit(0)
-
-
-@contextmanager
-def environment_with(package: str) -> Iterator[str | None]:
-    """The python of a virtual environment with `package`; None where it cannot be had."""
-    with tempfile.TemporaryDirectory() as folder:
+def prepare(queues: list[Queue], folder: Path, stack: ExitStack) -> dict[str, str]:
+    """Start what there is; why the others are left out."""
+    places: dict[str, Place | Missing] = {"files": Files(folder)}
+    missing: dict[str, str] = {}
+    for queue in queues:
+        if queue.place not in places:
+            try:
+                started = {"PostgreSQL": PostgreSQL, "Redis": Redis}[queue.place](folder / queue.place)
+            except (Missing, subprocess.SubprocessError, OSError) as failed:
+                places[queue.place] = failed if isinstance(failed, Missing) else Missing(str(failed))
+            else:
+                stack.callback(started.stop)
+                places[queue.place] = started
+        place = places[queue.place]
         try:
-            venv.create(folder, with_pip=True)
-            python = f"{folder}/bin/python"
-            subprocess.run(
-                [python, "-m", "pip", "install", "--quiet", package], check=True, timeout=120, capture_output=True
-            )
-        except (subprocess.SubprocessError, OSError):
-            yield None
+            if isinstance(place, Missing):
+                raise place
+            python = python_with(queue.name.lower(), queue.requirements) if queue.requirements else sys.executable
+            queue.running = Program(python, queue.program, place)
+            queue.version = queue.running.say("version")
+        except (Missing, subprocess.SubprocessError) as failed:
+            queue.running = None
+            missing[queue.name] = str(failed)
+    return missing
+
+
+def measure(queues: list[Queue], folder: Path, *, rounds: int, seconds: float, samples: int) -> dict[str, str]:
+    """Every figure of every queue, in turn; what broke."""
+    broke: dict[str, str] = {}
+
+    def attempt(queue: Queue, what: str, call: Callable[[Program], Figures]) -> None:
+        if queue.running is None or queue.name in broke:
+            return
+        print(f"{what}, {queue.name} ...", file=sys.stderr)
+        try:
+            queue.note(call(queue.running))
+        except (subprocess.SubprocessError, OSError, TimeoutError, ValueError) as failed:
+            broke[queue.name] = f"{what}: {failed}"
+
+    for number in range(1, rounds + 1):
+        for queue in queues:
+            jobs = queue.drain_jobs if rounds > 1 else queue.drain_jobs // 3
+            attempt(queue, f"round {number}, enqueue", partial(measuring.enqueue, seconds=seconds))
+            attempt(queue, f"round {number}, drain", partial(measuring.drain, jobs=jobs, batch=1))
+            if queue.batches:
+                attempt(queue, f"round {number}, drain in tens", partial(measuring.drain, jobs=2 * jobs, batch=10))
+    for queue in queues:
+        attempt(queue, "pick-up", partial(measuring.pick_up, samples=samples, folder=folder))
+    if PROCRASTINATE in queues:
+        attempt(PROCRASTINATE, "beside blocked jobs", claims.procrastinate)
+    return broke
+
+
+# -- telling -------------------------------------------------------------------------------------
+
+
+def machine() -> str:
+    model = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.machine(),
+    )
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{os.cpu_count()} cores ({model}), {memory_gib:.0f} GiB, Python {platform.python_version()}"
+
+
+def table(queues: list[Queue]) -> list[str]:
+    there = [queue for queue in queues if queue.running is not None]
+    names = [
+        queue.name
+        + " "
+        + queue.version
+        + (f", {queue.running.place.name}" if queue.running.place.name else ", SQLite")
+        for queue in there
+        if queue.running is not None
+    ]
+    lines = [f"| | {' | '.join(names)} |", f"| --- |{' ---: |' * len(there)}"]
+    for name, (label, form) in NAMES.items():
+        values = [queue.figure(name) for queue in there]
+        shown = ["" if value is None else format(value, form) for value in values]
+        lines.append(f"| {label} | {' | '.join(shown)} |")
+    return [*lines, f"| does not promise | {' | '.join(queue.lacks for queue in there)} |"]
+
+
+def claim_table(figures: Figures, sizes: tuple[int, ...]) -> list[str]:
+    shapes = list(dict.fromkeys(name.split(" ", 2)[2] for name in figures))
+    lines = [
+        f"| a claim, p50, ms | {' | '.join(f'{size:,} pending' for size in sizes)} |",
+        f"| --- |{' ---: |' * len(sizes)}",
+    ]
+    for shape in shapes:
+        values = [figures[f"claim {size} {shape}"] for size in sizes]
+        lines.append(f"| {shape} | {' | '.join(format(value, '.3f') for value in values)} |")
+    return lines
+
+
+def ratio(above: Queue, below: Queue, name: str) -> float | None:
+    """The median of the rounds' ratios: both met the same machine in each."""
+    pairs = list(zip(above.rounds.get(name, []), below.rounds.get(name, []), strict=False))
+    return statistics.median(one / other for one, other in pairs) if pairs else None
+
+
+def aims(queues: list[Queue], claimed: Figures, sizes: tuple[int, ...]) -> list[str]:
+    """Each aim with what was reached."""
+    peers = [queue for queue in queues if queue is not OURS and queue.running is not None]
+
+    def best(name: str) -> float | None:
+        mine, theirs = OURS.figure(name), [value for peer in peers if (value := peer.figure(name)) is not None]
+        return min(theirs) / mine if mine and theirs else None
+
+    slowest = max(
+        claimed[f"claim {sizes[-1]} {shape}"] / claimed[f"claim {sizes[0]} {shape}"]
+        for shape in {name.split(" ", 2)[2] for name in claimed}
+    )
+    mine, theirs = OURS.figure("claim blocked 10000"), PROCRASTINATE.figure("claim blocked 10000")
+    lines: list[tuple[str, float | None, str, float]] = [
+        ("enqueue from one thread, times Huey", ratio(OURS, HUEY, "enqueue 1"), ">=", 1.0),
+        ("enqueue from eight threads, times Huey", ratio(OURS, HUEY, "enqueue 8"), ">=", 2.0),
+        ("drain singly, times Huey", ratio(OURS, HUEY, "drain 1"), ">=", 1.2),
+        ("drain in tens, times PGQueuer", ratio(OURS, PGQUEUER, "drain 10"), ">=", 2.5),
+        ("pick-up p50, the best peer's by ours", best("pick-up p50"), ">=", 2.0),
+        ("pick-up p99, the best peer's by ours", best("pick-up p99"), ">=", 5.0),
+        (f"claim at {sizes[-1]:,} pending by that at {sizes[0]:,}, worst shape", slowest, "<=", 1.3),
+        (
+            "claim beside 10,000 blocked, Procrastinate's by ours",
+            theirs / mine if mine and theirs else None,
+            ">=",
+            20,
+        ),
+        ("an idle worker, % of a core", OURS.figure("idle"), "<=", 0.1),
+    ]
+    told = ["| aim | | reached | |", "| --- | ---: | ---: | --- |"]
+    for what, value, sign, bound in lines:
+        if value is None:
+            told.append(f"| {what} | {sign} {bound:g} | not measured | |")
         else:
-            yield python
+            met = value >= bound if sign == ">=" else value <= bound
+            told.append(f"| {what} | {sign} {bound:g} | {value:.3g} | {'met' if met else 'missed'} |")
+    return told
 
 
-# -- measuring -----------------------------------------------------------------------------------
-
-
-def rate_of(call: Callable[[], object], *, threads: int, seconds: float) -> float:
-    """Calls a second, from so many threads together."""
-    until = time.perf_counter() + seconds
-    counts: list[int] = []
-
-    def on_and_on() -> None:
-        done = 0
-        while time.perf_counter() < until:
-            call()
-            done += 1
-        counts.append(done)
-
-    begin = time.perf_counter()
-    each = [threading.Thread(target=on_and_on) for _ in range(threads)]
-    for thread in each:
-        thread.start()
-    for thread in each:
-        thread.join()
-    return sum(counts) / (time.perf_counter() - begin)
-
-
-def started(python: str, peer: str, what: str, path: Path, argument: str = "") -> subprocess.Popen[str]:
-    command = [python, __file__, "--peer", peer, what, str(path), argument]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-
-def said(python: str, peer: str, what: str, path: Path, argument: str = "") -> str:
-    out, _ = started(python, peer, what, path, argument).communicate(timeout=300)
-    return out.strip()
-
-
-def wait_for(moment: str) -> None:
-    time.sleep(max(0.0, float(moment) - time.monotonic()))
-
-
-def drained(python: str, peer: str, path: Path) -> str:
-    moment = str(time.monotonic() + 1.5)  # both are up by then
-    workers = [started(python, peer, "drain", path, moment) for _ in range(2)]
-    runs = [json.loads(worker.communicate(timeout=300)[0]) for worker in workers]
-    took = max(end for _, end, _ in runs) - min(begin for begin, _, _ in runs)
-    return f"{sum(done for _, _, done in runs) / took:,.0f}"
-
-
-def pick_up(python: str, peer: str, path: Path, creator: Any) -> Figures:
-    """From the call that creates to the claim in the hands of an idle worker."""
-    with creator(path) as create:
-        worker = started(python, peer, "pick up", path)
-        time.sleep(1.5)
-        took = []
-        assert worker.stdout is not None
-        for _ in range(LATENCY_SAMPLES):
-            time.sleep(0.01)  # it is asleep again
-            create()
-            took.append(1000 * float(worker.stdout.readline()))
-        worker.kill()
-        worker.communicate()
-    took.sort()
-    return {
-        "pick-up p50, ms": f"{statistics.median(took):.2f}",
-        "pick-up p99, ms": f"{took[int(0.99 * len(took))]:.2f}",
-    }
+def write_down(text: str) -> None:
+    """Replace what the section of this program in RESULTS.md says below its first paragraph."""
+    before, _, rest = RESULTS.read_text().partition(SECTION)
+    section, separator, after = rest.partition("\n## ")
+    frame = section.partition("\n### ")[0].rstrip()
+    RESULTS.write_text(f"{before}{SECTION}{frame}\n\n{text.rstrip()}\n{separator}{after}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=3, help="how long each rate is measured")
-    parser.add_argument("--no-peers", action="store_true", help="leave Huey out")
-    parser.add_argument("--peer", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--quick", action="store_true", help="one round, fewer samples and jobs: about two minutes")
+    parser.add_argument("--only", default="", help="peers, by a comma: huey,pgqueuer,…; none: `--only none`")
+    parser.add_argument("--write", action="store_true", help=f"also write the tables into {RESULTS.name}")
+    parser.add_argument("--rounds", type=int, help="how often each rate is measured")
     asked = parser.parse_args()
-    if asked.peer:
-        peer, what, path, argument = asked.peer
-        {"ours": ours, "huey": huey}[peer](what, Path(path), argument)
-        return
-    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
-        columns = {"ScientistCloud": measure_ours(Path(folder), seconds=asked.seconds)}
-        if not asked.no_peers:
-            with environment_with("huey") as python:
-                if python is None:
-                    print("Huey is left out: it could not be installed (no network?)", file=sys.stderr)
-                else:
-                    columns["Huey, fsync"] = measure_huey(python, Path(folder), seconds=asked.seconds)
-    print_table(columns)
-
-
-def print_table(columns: dict[str, Figures]) -> None:
-    names = list(dict.fromkeys(name for figures in columns.values() for name in figures))
-    print(f"| | {' | '.join(columns)} |")
-    print(f"| --- |{' ---: |' * len(columns)}")
-    for name in names:
-        print(f"| {name} | {' | '.join(figures.get(name, '') for figures in columns.values())} |")
+    wanted = {name for name in asked.only.lower().split(",") if name}
+    queues = [queue for queue in QUEUES if queue is OURS or not wanted or queue.name.lower() in wanted]
+    sizes = (1_000, 100_000) if asked.quick else (1_000, 100_000, 1_000_000)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        folder.chmod(0o711)  # PostgreSQL runs as another user, who has to get through
+        missing = prepare(queues, folder, stack)
+        broke = measure(
+            queues, folder, rounds=asked.rounds or (1 if asked.quick else 3), seconds=0.7 if asked.quick else 1.5,
+            samples=100 if asked.quick else 1000,
+        )  # fmt: skip
+        OURS.note(claims.beside_blocked(folder))
+        claimed = claims.ours(folder, sizes)
+    told = [
+        f"### Measured on {datetime.now(UTC):%Y-%m-%d}" + (", `--quick`" if asked.quick else ""),
+        f"{machine()}; {time.monotonic() - began:.0f} s.",
+        "\n".join(table(queues)),
+        "\n".join(claim_table(claimed, sizes)),
+        "\n".join(aims(queues, claimed, sizes)),
+        *(f"{name} is left out: {why}." for name, why in missing.items()),
+        *(f"{name} was not measured to the end: {why}." for name, why in broke.items()),
+    ]
+    text = "\n\n".join(told)
+    print(text)
+    if asked.write:
+        write_down(text)
 
 
 if __name__ == "__main__":

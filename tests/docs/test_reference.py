@@ -63,9 +63,18 @@ def test_each_public_name_and_error_is_in_the_python_reference() -> None:
     assert [name for name in (*scientistcloud.__all__, *errors) if f"`{name}" not in text] == []
 
 
+def test_each_benchmark_has_its_section_in_the_results_and_its_target_in_the_makefile() -> None:
+    programs = sorted(path.name for path in ROOT.glob("benchmarks/*.py"))
+    sections = re.findall(r"^## `benchmarks/(\S+)`", (ROOT / "benchmarks/RESULTS.md").read_text(), re.MULTILINE)
+    targets = re.findall(r"^bench-(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+    assert sorted(sections) == programs
+    assert sorted(f"{target}.py" for target in targets) == programs
+
+
 def test_links_between_pages_lead_somewhere() -> None:
     broken = []
-    for page in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]:
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("benchmarks/*.md"), *DOCS.rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
             if not target.startswith(("http://", "https://", "mailto:")) and not (page.parent / target).exists():
                 broken.append(f"{page.relative_to(ROOT)}: {target}")
