@@ -24,6 +24,7 @@ _MIB = 1 << 20
 @click.option("--array", help="The array to show first, by its name in the source.")
 @click.option("--axes", metavar="T,Y,X", help="Names for the axes, in order.")
 @click.option("--spacing", metavar="Z=2.5,Y=0.4", help="Spacing by axis, in the axis' unit.")
+@click.option("--bands", metavar="OCN", help="The filter of a MAPIR camera, where its model does not say it.")
 @click.option("--levels", type=click.IntRange(min=1), help="At most so many resolutions.")
 @click.option(
     "--reduce",
@@ -43,6 +44,7 @@ def command(
     array: str | None,
     axes: str | None,
     spacing: str | None,
+    bands: str | None,
     levels: int | None,
     reduce: str | None,
     codec: str,
@@ -54,7 +56,12 @@ def command(
     del form  # there is one
     from scientistcloud.tasks.conversion import convert, read_options, write_options
 
-    reading = {"array": array, "axes": axes.split(",") if axes else None, "spacing": _spacing(spacing)}
+    reading = {
+        "array": array,
+        "axes": axes.split(",") if axes else None,
+        "spacing": _spacing(spacing),
+        "bands": bands,
+    }
     with _progress_bar(source.name) as report:
         made = convert(
             source,

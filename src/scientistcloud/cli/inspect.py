@@ -21,15 +21,23 @@ _SHOWN_IMAGES = 20
 @click.option("--array", help="The array to show first, by its name in the source.")
 @click.option("--axes", metavar="T,Y,X", help="Names for the axes, in order.")
 @click.option("--spacing", metavar="Z=2.5,Y=0.4", help="Spacing by axis, in the axis' unit.")
+@click.option("--bands", metavar="OCN", help="The filter of a MAPIR camera, where its model does not say it.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, with the source's own metadata.")
 def command(
-    path: Path, *, sensor: str, array: str | None, axes: str | None, spacing: str | None, as_json: bool
+    path: Path,
+    *,
+    sensor: str,
+    array: str | None,
+    axes: str | None,
+    spacing: str | None,
+    bands: str | None,
+    as_json: bool,
 ) -> None:
     """What would be read from PATH, a file or a folder, and why. Nothing is converted."""
     from scientistcloud.converters.overruled import options_from_text
     from scientistcloud.converters.registry import open_source
 
-    options = options_from_text(array=array, axes=axes, spacing=spacing)
+    options = options_from_text(array=array, axes=axes, spacing=spacing, bands=bands)
     reader = open_source(path, sensor=sensor, options=options)
     try:
         source = reader.describe()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from scientistcloud.omezarr.image import Reader
 
@@ -19,7 +19,7 @@ HEAD_BYTES = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOptions:
-    """What a person may overrule of a reader's choice."""
+    """What a person may overrule of a reader's choice, and what a reader has to work with."""
 
     #: The array to show first, by its name in the source.
     array: str | None = None
@@ -27,6 +27,12 @@ class ReadOptions:
     axes: tuple[str, ...] | None = None
     #: Spacing by axis name, in the axis' unit.
     spacing: Mapping[str, float] = field(default_factory=dict)
+    #: The filter before a MAPIR camera's sensor, where its model does not say it: ``OCN``.
+    bands: str | None = None
+    #: The sensor that was named; None: the content decides.
+    sensor: str | None = None
+    #: A folder for what does not fit memory; None: where the system keeps such files.
+    scratch: Path | None = None
 
 
 class Converter(Protocol):
@@ -53,3 +59,11 @@ class Converter(Protocol):
         Raises `UnreadableSource`, `UnsupportedSource`, or `UnsafeSource` for a file that names another one
         outside `root`. Trusts no header: sizes are checked against the file before anything is allocated.
         """
+
+
+@runtime_checkable
+class ReadsIfNamed(Protocol):
+    """A converter that reads more where one of its sensors is named: a TIFF is a photograph if somebody says so."""
+
+    def reads_if_named(self, head: bytes, name: str) -> bool:
+        """As `Converter.sniff`, for files that it leaves to others where nobody names a sensor."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 # How files of well-known formats begin, what they are, and what would help.
 _KNOWN = (
-    (b"\x89PNG\r\n\x1a\n", "a PNG picture", "photographs (sensor RGB) are not handled yet; save it as TIFF"),
-    (b"\xff\xd8\xff", "a JPEG picture", "photographs (sensor RGB) are not handled yet; save it as TIFF"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file that is no netCDF", "HDF5 is not handled yet in this version"),
     (b"\x89HMP\r\n\x1a\n", "an HDF5 file behind a user block", "HDF5 is not handled yet in this version"),
     (b"\x0e\x03\x13\x01", "an HDF4 file", "convert it to netCDF, for example with h4toh5 and ncks"),

@@ -133,7 +133,9 @@ def _spaced(images: Sequence[Image], options: ReadOptions) -> list[Image]:
     ]
 
 
-def options_from_text(*, array: str | None, axes: str | None, spacing: str | None) -> ReadOptions:
+def options_from_text(
+    *, array: str | None, axes: str | None, spacing: str | None, bands: str | None = None
+) -> ReadOptions:
     """Options as people type them: `axes` as ``t,y,x``, `spacing` as ``z=2.5,y=0.4``.
 
     Raises `InvalidParameters`.
@@ -146,4 +148,4 @@ def options_from_text(*, array: str | None, axes: str | None, spacing: str | Non
         except ValueError:
             raise InvalidParameters(f"{part!r} is no axis with a number; write z=2.5,y=0.4,x=0.4") from None
     names = tuple(name.strip() for name in axes.split(",")) if axes else None
-    return ReadOptions(array=array, axes=names, spacing=steps)
+    return ReadOptions(array=array, axes=names, spacing=steps, bands=bands)

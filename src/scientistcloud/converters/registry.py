@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 from scientistcloud import plugins
-from scientistcloud.converters.contract import HEAD_BYTES, Converter, ReadOptions
+from scientistcloud.converters.contract import HEAD_BYTES, Converter, ReadOptions, ReadsIfNamed
 from scientistcloud.converters.magic import seen
 from scientistcloud.converters.names import natural
 from scientistcloud.converters.overruled import Overruled
@@ -79,12 +79,13 @@ def open_source(path: Path, *, sensor: str = "auto", options: ReadOptions = _NO_
 
     root = path if path.is_dir() else path.parent
     heads = {file: _head(file) for file in _files(path)}
-    claims = _claims(converters, heads)
+    named = None if sensor in ANY else sensor
+    claims = _claims(converters, heads, named)
     if not claims:
         if broken:
             raise broken[0]
         raise _refusal(heads)
-    reader, name = _open(converters, claims, root, options)
+    reader, name = _open(converters, claims, root, replace(options, sensor=named))
     try:
         found = reader.describe().sensor
         _check_sensor(sensor, found, path.name, alike=converters[name].sensors)
@@ -109,13 +110,23 @@ def _converters() -> tuple[dict[str, Converter], list[BrokenPlugin]]:
     return dict(sorted(found.items(), key=lambda each: type(each[1]).__module__.startswith(own))), broken
 
 
-def _claims(converters: Mapping[str, Converter], heads: Mapping[Path, bytes]) -> dict[str, list[Path]]:
-    """The files that each converter recognises, most first; converters that recognise none are left out."""
-    claims = {
-        name: [file for file, head in heads.items() if head and converter.sniff(head, file.name)]
-        for name, converter in converters.items()
-    }
-    return dict(sorted(((n, files) for n, files in claims.items() if files), key=lambda each: -len(each[1])))
+def _claims(
+    converters: Mapping[str, Converter], heads: Mapping[Path, bytes], named: str | None
+) -> dict[str, list[Path]]:
+    """The files that each converter recognises: first who reads the `named` sensor, then who recognises most.
+
+    Converters that recognise none are left out.
+    """
+    claims = {}
+    for name, converter in converters.items():
+        more = converter if named in converter.sensors and isinstance(converter, ReadsIfNamed) else None
+        claims[name] = [
+            file
+            for file, head in heads.items()
+            if head and (converter.sniff(head, file.name) or (more and more.reads_if_named(head, file.name)))
+        ]
+    order = sorted(claims, key=lambda name: (named not in converters[name].sensors, -len(claims[name])))
+    return {name: claims[name] for name in order if claims[name]}
 
 
 def _open(

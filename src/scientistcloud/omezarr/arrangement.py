@@ -112,6 +112,7 @@ def _fits(group: Group, member: Member) -> bool:
     taken = {each.image.name for each in group.members} | set(group.coordinates)
     return (
         space == others
+        and image.series == first.image.series
         and member.chunk[-len(space) :] == first.chunk[-len(space) :]
         and len(member.levels) == len(first.levels)
         and image.name not in taken

@@ -95,8 +95,11 @@ class Image:
     coordinates: tuple[Coordinate, ...] = ()
     #: One for each index of the channel axis; () without one.
     channels: tuple[Channel, ...] = ()
-    #: True: the channel axis holds red, green, blue (and alpha as a fourth, shown as transparency).
+    #: True: the channel axis holds red, green, blue (and alpha as a fourth, shown as transparency); without a
+    #: channel axis, a photograph in grey, shown so.
     rgb: bool = False
+    #: Images of unequal numbers never share a group, however alike they are (photographs of a survey).
+    series: int | None = None
     #: `valid_range` in stored values, where the source gives one.
     valid_range: tuple[float, float] | None = None
     #: Source axis of each written axis, where they were reordered ("samples last" becomes c, y, x).

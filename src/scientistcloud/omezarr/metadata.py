@@ -240,7 +240,8 @@ def multiscale(
     """The entry of one variable.
 
     Beside what NGFF names, `omero` says how this variable is shown (NGFF has it for the first alone), and
-    `metadata` holds a histogram for each channel, and whether rows go from south to north (`northward`).
+    `metadata` holds a histogram for each channel, whether rows go from south to north (`northward`), and whether
+    it is a photograph in `grey`.
     """
     image = member.image
     return {
@@ -264,6 +265,7 @@ def multiscale(
             "kwargs": {"reduction": reduction.name, "fill": json_value(image.fill)},
             "histograms": [each.as_json() for each in histograms],
             "northward": northward,
+            "grey": image.rgb and not image.channels,
         },
         "omero": omero(image, windows),
     }

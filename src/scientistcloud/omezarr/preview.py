@@ -51,8 +51,8 @@ def write_preview(
 ) -> None:
     """Write `path` as WebP, at most `LONG_SIDE` pixels on its longer side.
 
-    The middle of time, z and custom axes is shown; channels in their colours, RGB as it is, everything else in
-    viridis, from the 1st to the 99th percentile of what is shown. Fill values and NaN are transparent.
+    The middle of time, z and custom axes is shown; channels in their colours, photographs as they are, everything
+    else in viridis, from the 1st to the 99th percentile of what is shown. Fill values and NaN are transparent.
     """
     k = next((k for k, level in enumerate(levels) if max(level.shape[-2:]) <= LONG_SIDE), len(levels) - 1)
     plane = _plane(arrays[k], image, levels[k].shape)
@@ -92,6 +92,8 @@ def _colours(plane: Array, image: Image, windows: Sequence[Window]) -> Array:
         if len(shares) == 4:
             opaque = np.minimum(opaque, _byte(shares[3]))
         return np.stack([*(_byte(share) for share in shares[:3]), opaque], axis=-1)
+    if image.rgb and len(shares) == 1:
+        return np.stack([*[_byte(shares[0])] * 3, opaque], axis=-1)
     if len(shares) == 1:
         steps = np.linspace(0, 1, len(_VIRIDIS))
         bands = [_byte(np.interp(shares[0], steps, _VIRIDIS[:, i] / 255)) for i in range(3)]

@@ -73,6 +73,8 @@ class Picture:
     histograms: tuple[Histogram, ...] = ()
     #: Rows go from south to north.
     northward: bool = False
+    #: A photograph in grey, which is shown so.
+    grey: bool = False
     #: CF attributes of the finest array: `units`, `long_name`, `scale_factor` …
     attributes: Json = field(default_factory=dict)
 
@@ -171,6 +173,7 @@ def _of_image(form: Path, group: str, attributes: Json) -> Iterator[Picture]:
             rgb=_is_rgb(axes, channels),
             histograms=_histograms(entry),
             northward=bool((entry.get("metadata") or {}).get("northward")),
+            grey=bool((entry.get("metadata") or {}).get("grey")),
             attributes=array.get("attributes") or {},
         )
 

@@ -27,7 +27,7 @@ CONFIGURATION: Json = {
 #: Until the frame knows its size (viewer-frame.js fits again): width and height of a panel in pixels.
 ASSUMED_PANEL = (900, 640)
 MOST_CHANNELS = 8
-DEFAULT_MAP = "viridis"  # as in the preview
+DEFAULT_MAP = "viridis"
 
 _SI: dict[str, tuple[str, float]] = {
     "": ("", 1.0),
@@ -85,6 +85,11 @@ def state_of(picture: Picture, source: str) -> dict[str, Any]:
     return state
 
 
+def first_map(picture: Picture) -> str:
+    """The colour map in which a picture of one channel opens, by its name; as in the preview."""
+    return "gray" if picture.grey else DEFAULT_MAP
+
+
 def is_volume(picture: Picture) -> bool:
     """Whether three planes and a volume say more than one plane with a slider: a dozen pressure levels do not."""
     shown = shown_axes(picture)
@@ -112,7 +117,7 @@ def layers_of(picture: Picture, source: str) -> list[dict[str, Any]]:
     """The picture as layers: one; or one for each channel, added as light."""
     channel = next((axis for axis in picture.axes if axis.kind == "channel"), None)
     if channel is None:
-        return [_layer(picture, source, name="picture", shader=shader(picture, COLOUR_MAPS[DEFAULT_MAP]))]
+        return [_layer(picture, source, name="picture", shader=shader(picture, COLOUR_MAPS[first_map(picture)]))]
     if picture.rgb:
         layer = _layer(picture, source, name="picture", shader=rgb_shader(picture), channel=(channel, "^"))
         layer["shaderControls"] = {}

@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -76,8 +76,8 @@ def convert(
     _return_memory_at_once()
     report(0.0, "opening")
     fingerprint = Fingerprint.of(source)
-    reader = registry.open_source(source, sensor=sensor, options=options)
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    reader = registry.open_source(source, sensor=sensor, options=replace(options, scratch=partial))
     made = partial / output.name
     try:
         with Hashing(fingerprint) as hashing:
@@ -161,11 +161,12 @@ def read_options(parameters: Json) -> ReadOptions:
         raise InvalidParameters(
             f"spacing is {spacing!r}; give a positive number for each axis such as {{'z': 2.5}}"
         )
-    array = parameters.get("array")
+    array, bands = parameters.get("array"), parameters.get("bands")
     return ReadOptions(
         array=None if array is None else str(array),
         axes=None if axes is None else tuple(axes),
         spacing={str(name): float(each) for name, each in spacing.items()},
+        bands=None if bands is None else str(bands),
     )
 
 
@@ -190,6 +191,7 @@ def _recipe(sensor: str, options: ReadOptions, writing: WriteOptions) -> dict[st
         "array": options.array,
         "axes": list(options.axes) if options.axes else None,
         "spacing": dict(options.spacing) or None,
+        "bands": options.bands,
         "levels": writing.levels,
         "reduce": writing.reduction.name.lower() if writing.reduction else None,
         "codec": writing.codec,

@@ -180,7 +180,7 @@ def panel(dataset: Dataset, picture: Picture) -> Panel:
                 "label": each.label,
                 "stops": each.stops,
                 "shader": viewer_state.shader(picture, each),
-                "chosen": each.name == viewer_state.DEFAULT_MAP,
+                "chosen": each.name == viewer_state.first_map(picture),
             }
             for each in COLOUR_MAPS.values()
         ),
