@@ -14,6 +14,7 @@
     │   │   └── AlreadyFinished   … because it has ended
     │   └── TooMuch               a limit that is a setting
     │       ├── QueueFull         the data set's line is full
+    │       ├── TooMany           open uploads
     │       └── TooLarge          an upload beyond a limit or quota
     ├── Transient                 passes by itself or by the operator's hand; retried with a pause
     │   ├── Unavailable           the database or the server does not answer
@@ -80,6 +81,10 @@ class TooMuch(CallersMistake):
 
 class QueueFull(TooMuch):
     """The data set has as many unfinished jobs as `MAX_PENDING_PER_DATASET` allows."""
+
+
+class TooMany(TooMuch):
+    """More open uploads than one person may have at a time."""
 
 
 class TooLarge(TooMuch):

@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     quota_bytes: int | None = None
     #: Kept free of the disk; None: 5 % of it.
     disk_reserve_bytes: int | None = None
+    #: Of one person, that still wait for bytes.
+    max_open_uploads: Annotated[int, Field(gt=0)] = 10_000
     upload_expiry_days: Annotated[float, Field(gt=0)] = 7
     #: A deleted data set can be had back for so long; then a job removes it.
     keep_deleted_days: Annotated[float, Field(ge=0)] = 7

@@ -17,7 +17,7 @@ from scientistcloud.ports import Store
 from scientistcloud.records import Dataset, DatasetStatus, Job
 from scientistcloud.uploads.folder import Limits
 from scientistcloud.uploads.processor import UploadProcessor
-from scientistcloud.uploads.session import Upload
+from scientistcloud.uploads.record import Upload
 
 ADA = "ada@example.org"
 BYTES = b"the bytes of a scan"

@@ -13,7 +13,7 @@ import pytest
 from scientistcloud.errors import NoSpace, NotFound, Stale, TooLarge, Unavailable
 from scientistcloud.layout import DataFolder
 from scientistcloud.uploads.folder import Limits, UploadsFolder
-from scientistcloud.uploads.session import Upload
+from scientistcloud.uploads.record import Upload
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

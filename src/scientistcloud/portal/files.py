@@ -101,15 +101,16 @@ def file_answer(
     *,
     media_type: str,
     headers: Mapping[str, str] | None = None,
+    size_bytes: int | None = None,
 ) -> Response:
     """The file at `parts` below `root`, or the part of it that the request asks for; HEAD opens and no more.
 
-    Raises `NotFound`.
+    `size_bytes`: only its first so many bytes are there for anybody. Raises `NotFound`.
     """
     handle = open_beneath(root, parts)
     try:
         facts = os.fstat(handle)
-        size = facts.st_size
+        size = facts.st_size if size_bytes is None else min(size_bytes, facts.st_size)
         etag = f'"{facts.st_mtime_ns:x}-{size:x}-{facts.st_ino:x}"'
         modified = formatdate(facts.st_mtime, usegmt=True)
         sent = {

@@ -8,14 +8,17 @@ cannot keep up, reception waits once 256 MiB are not durable.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
 from enum import Enum, auto
+from functools import partial
 
 from starlette.types import Receive
 
-from scientistcloud.errors import NoSpace, ScientistCloudError
+from scientistcloud.errors import NoSpace, ScientistCloudError, TooMuch
 from scientistcloud.settings import MIB
+from scientistcloud.uploads.checksum import Checksum
 from scientistcloud.uploads.session import Writing
 
 BLOCK_BYTES = 4 * MIB
@@ -23,6 +26,9 @@ CHECKPOINT_BYTES, CHECKPOINT_SECONDS = 64 * MIB, 5.0
 UNSYNCED_BYTES = 256 * MIB
 SLOW_SECONDS, SLOW_BYTES = 60.0, 16 * 1024
 """A sender is let go when it sent less than this in so long."""
+
+GROWTH_BYTES = 64 * MIB
+"""Room is reserved in steps of this where nobody knows how much will come."""
 
 _CHUNKS = 1024  # a list of them is one system call; a sender of single bytes must not fill memory with objects
 
@@ -36,17 +42,37 @@ class End(Enum):
     SLOW = auto()
     TOO_LONG = auto()
     """More than the declared length: what came since the last checkpoint is not kept."""
+    NOT_AS_PROMISED = auto()
+    """Another checksum: nothing of the body is kept."""
 
 
 class Reception:
-    """One body into one `Writing`, which stays the caller's to close, after `run` has ended."""
+    """One body into one `Writing`, which stays the caller's to close, after `run` has ended.
 
-    def __init__(self, writing: Writing, receive: Receive, threads: Executor) -> None:
+    Parameters
+    ----------
+    checksum
+        What the body has to give. Nothing of a body is promised before all of it has come and holds.
+    grow
+        Reserves room for so many bytes in all, for an upload whose length is not known yet; called in a thread.
+    """
+
+    def __init__(
+        self,
+        writing: Writing,
+        receive: Receive,
+        threads: Executor,
+        *,
+        checksum: Checksum | None = None,
+        grow: Callable[[int], None] | None = None,
+    ) -> None:
         self._writing = writing
         self._receive = receive
         self._threads = threads
+        self._checksum = checksum
+        self._grow = grow
         self._loop = asyncio.get_running_loop()
-        self._gathered: list[bytes] = []
+        self._gathered: list[bytes | memoryview] = []
         self._gathered_bytes = 0
         self._unsynced_bytes = 0
         self._last_checkpoint = self._loop.time()
@@ -60,25 +86,30 @@ class Reception:
         """
         try:
             end = await self._receive_all()
-            if end is not End.TOO_LONG:
-                await self._hand_over()
-                await self._settled()
-                await self._in_thread(self._writing.checkpoint)
+            if end is End.TOO_LONG or (self._checksum is not None and end is not End.WHOLE):
+                return end
+            await self._hand_over()
+            await self._settled()
+            if self._checksum is not None and not self._checksum.holds:
+                return End.NOT_AS_PROMISED
+            await self._in_thread(self._writing.checkpoint)
             return end
-        except NoSpace:
+        except (NoSpace, TooMuch):
             await self._finished()
-            await self._in_thread(self._writing.checkpoint)  # what did fit
+            if self._checksum is None:
+                await self._in_thread(self._writing.checkpoint)  # what did fit
             raise
         except asyncio.CancelledError:
             # The portal stops, and may not let anything be awaited any more.
-            with suppress(ScientistCloudError):
-                self._writing.checkpoint()
+            if self._checksum is None:
+                with suppress(ScientistCloudError):
+                    self._writing.checkpoint()
             raise
         finally:
             await self._finished()
 
     async def _receive_all(self) -> End:
-        room = self._writing.upload.length_bytes - self._writing.upload.offset_bytes
+        room = self._writing.upload.reserved_bytes - self._writing.upload.offset_bytes
         came_bytes, slow_at = 0, self._loop.time() + SLOW_SECONDS
         while True:
             try:
@@ -95,7 +126,11 @@ class Reception:
             chunk = message.get("body", b"")
             room -= len(chunk)
             if room < 0:
-                return End.TOO_LONG
+                if self._grow is None:
+                    return End.TOO_LONG
+                grown = self._writing.upload.reserved_bytes + GROWTH_BYTES
+                await self._in_thread(partial(self._grow, grown))
+                room += GROWTH_BYTES
             if chunk:
                 self._gathered.append(chunk)
                 self._gathered_bytes += len(chunk)
@@ -120,7 +155,12 @@ class Reception:
             await self._checkpoint_if_due()
         if self._gathered:
             self._unsynced_bytes += self._gathered_bytes
-            self._block = self._loop.run_in_executor(self._threads, self._writing.write, self._gathered)
+            self._block = self._loop.run_in_executor(
+                self._threads,
+                self._writing.write,
+                self._gathered,
+                None if self._checksum is None else self._checksum.computed,
+            )
             self._gathered, self._gathered_bytes = [], 0
 
     async def _checkpoint_if_due(self) -> None:
@@ -134,7 +174,9 @@ class Reception:
         if due and self._checkpoint is None:
             self._last_checkpoint = self._loop.time()
             self._unsynced_bytes = 0
-            self._checkpoint = self._loop.run_in_executor(self._threads, self._writing.checkpoint)
+            self._checkpoint = self._loop.run_in_executor(
+                self._threads, self._writing.checkpoint if self._checksum is None else self._writing.flush
+            )
 
     async def _settled(self) -> None:
         """Wait for both threads; raises what they raised."""

@@ -7,31 +7,26 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-from scientistcloud.errors import NoSpace, NotFound, TooLarge
+from scientistcloud.errors import InvalidParameters, NoSpace, NotFound, TooLarge, TooMany
 from scientistcloud.layout import DataFolder
 from scientistcloud.ports import Clock
 from scientistcloud.settings import Settings
-from scientistcloud.uploads.session import (
+from scientistcloud.uploads.record import (
     DATA,
     INFO,
-    WRITER,
-    Digests,
     Upload,
-    WriterFile,
-    Writing,
-    locked,
     out_of_space,
     read_upload,
-    remove_quietly,
     sync_folder,
     write_upload,
 )
+from scientistcloud.uploads.session import WRITER, Digests, WriterFile, Writing, locked, remove_quietly
 
 # A client whose last answer was lost asks again, and must not send everything a second time.
 REMEMBERED = timedelta(days=1)
@@ -52,6 +47,8 @@ class Limits:
     disk_reserve_bytes: int | None = None
     #: An upload lives so long after its last byte.
     expiry: timedelta = timedelta(days=7)
+    #: Of one person at a time.
+    max_open_uploads: int | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
@@ -60,6 +57,7 @@ class Limits:
             quota_bytes=settings.quota_bytes,
             disk_reserve_bytes=settings.disk_reserve_bytes,
             expiry=timedelta(days=settings.upload_expiry_days),
+            max_open_uploads=settings.max_open_uploads,
         )
 
 
@@ -83,22 +81,24 @@ class UploadsFolder:
         dataset_uuid: str,
         user: str,
         path: str,
-        length_bytes: int,
+        length_bytes: int | None,
         metadata: str,
         closes: bool,
+        concat: str = "",
+        parts: Sequence[Upload] = (),
         stored_bytes: Callable[[], int] = lambda: 0,
         durable: bool = True,
     ) -> Upload:
         """Open an upload and reserve the room for it: all of it or nothing. `durable` as in `Writing`.
 
-        `stored_bytes`: what the person's data sets take already, asked for under a quota only. Raises `TooLarge`
-        beyond a limit or the quota, `NoSpace` where the disk's reserve would be touched.
+        `length_bytes` None: its sender does not know yet, and room is reserved as bytes come. `parts`: what it
+        will be put together from. `stored_bytes`: what the person's data sets take already, asked for under a
+        quota only. Raises `TooLarge` beyond a limit or the quota, `TooMany`, `NoSpace` where the disk's reserve
+        would be touched.
         """
-        most = self.limits.max_upload_bytes
-        if most is not None and length_bytes > most:
-            raise TooLarge(f"{path!r} has {length_bytes} bytes, more than the {most} that are taken in one upload")
         upload_id = uuid.uuid4().hex
         new = self._root / f"{_NEW}{upload_id}"
+        self._require_allowed(path, length_bytes)
         try:
             with out_of_space(f"the upload of {path!r}"):
                 new.mkdir(parents=True)
@@ -113,7 +113,10 @@ class UploadsFolder:
                 user=user,
                 path=path,
                 length_bytes=length_bytes,
+                reserved_bytes=length_bytes or 0,
                 metadata=metadata,
+                concat=concat,
+                parts=tuple(part.upload_id for part in parts),
                 closes=closes,
                 created_at=now,
                 expires_at=now + self.limits.expiry,
@@ -126,12 +129,40 @@ class UploadsFolder:
             with self._alone():
                 self._require_room(upload, stored_bytes)
                 new.rename(self._place(upload_id))
+                self._facts[upload_id] = upload
         except BaseException:
             shutil.rmtree(new, ignore_errors=True)
             raise
         if durable:
             sync_folder(self._root)
         return upload
+
+    def grow(
+        self, writing: Writing, reserved_bytes: int, *, final: bool, stored_bytes: Callable[[], int] = lambda: 0
+    ) -> None:
+        """Reserve the room for an upload whose length was not known; `final`: now it is, and it is this.
+
+        Raises `InvalidParameters` where more is there already, else as `create`.
+        """
+        upload = writing.upload
+        if final and reserved_bytes < upload.offset_bytes:
+            raise InvalidParameters(
+                f"Upload-Length is {reserved_bytes}, but {upload.offset_bytes} bytes are here; say how long it is"
+            )
+        self._require_allowed(upload.path, reserved_bytes)
+        grown = replace(
+            upload, reserved_bytes=reserved_bytes, length_bytes=reserved_bytes if final else upload.length_bytes
+        )
+        with self._alone():
+            if reserved_bytes > upload.reserved_bytes:
+                self._require_room(grown, stored_bytes)
+            writing.note(reserved_bytes=grown.reserved_bytes, length_bytes=grown.length_bytes)
+            self._facts[upload.upload_id] = grown
+
+    def _require_allowed(self, path: str, length_bytes: int | None) -> None:
+        most = self.limits.max_upload_bytes
+        if most is not None and length_bytes is not None and length_bytes > most:
+            raise TooLarge(f"{path!r} has {length_bytes} bytes, more than the {most} that are taken in one upload")
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -144,42 +175,65 @@ class UploadsFolder:
             os.close(handle)
 
     def _require_room(self, upload: Upload, stored_bytes: Callable[[], int]) -> None:
-        waiting = self._waiting()
+        others = [each for each in self._known_waiting() if each.upload_id != upload.upload_id]
+        most = self.limits.max_open_uploads
+        if most is not None and sum(each.user == upload.user for each in others) >= most:
+            others = self._still_waiting(others)
+            if sum(each.user == upload.user for each in others) >= most:
+                raise TooMany(
+                    f"{most} of your uploads wait for bytes, and no more are opened; finish or cancel some of them"
+                )
         disk = shutil.disk_usage(self._root)
         reserve = self.limits.disk_reserve_bytes
         room = disk.free - (int(disk.total * _RESERVED_SHARE) if reserve is None else reserve)
-        promised = sum(each.length_bytes for each in waiting)
+        needed = upload.reserved_bytes - upload.offset_bytes
+        promised = sum(each.reserved_bytes for each in others)
         # Most of what is promised may have arrived already, and so be no longer free: looked at only if it matters.
-        if promised + upload.length_bytes > room:
-            promised = sum(map(self._missing_bytes, waiting))
-        if promised + upload.length_bytes > room:
+        if promised + needed > room:
+            promised = sum(map(self._missing_bytes, others))
+        if promised + needed > room:
             raise NoSpace(
-                f"{upload.path!r} needs {upload.length_bytes} bytes, and {max(0, room - promised)} are left on the "
+                f"{upload.path!r} needs {needed} bytes, and {max(0, room - promised)} are left on the "
                 "server's disk; ask its operator for space, or delete data sets"
             )
         quota = self.limits.quota_bytes
         if quota is None:
             return
-        taken = stored_bytes() + sum(each.length_bytes for each in waiting if each.user == upload.user)
-        if taken + upload.length_bytes > quota:
+        taken = stored_bytes() + self._taken_bytes(upload, others)
+        if taken + upload.reserved_bytes > quota:
+            taken = stored_bytes() + self._taken_bytes(upload, self._still_waiting(others))
+        if taken + upload.reserved_bytes > quota:
             raise TooLarge(
-                f"{upload.path!r} needs {upload.length_bytes} bytes, and {max(0, quota - taken)} are left of your "
-                f"{quota}; delete data sets or cancel uploads"
+                f"{upload.path!r} needs {upload.reserved_bytes} bytes, and {max(0, quota - taken)} are left of "
+                f"your {quota}; delete data sets or cancel uploads"
             )
 
-    def _waiting(self) -> list[Upload]:
-        """The uploads that still wait for bytes, or to be put in their place; offsets may be old."""
+    def _taken_bytes(self, upload: Upload, others: Sequence[Upload]) -> int:
+        """What the person's other uploads take of the quota; parts count once, as what they will make."""
+        used = {part for each in (upload, *others) for part in each.parts}
+        return sum(
+            each.reserved_bytes for each in others if each.user == upload.user and each.upload_id not in used
+        )
+
+    def _known_waiting(self) -> list[Upload]:
+        """The uploads that have a folder; a few of them may have all their bytes, and offsets may be old."""
         facts: dict[str, Upload] = {}
         for upload_id in self._ids():
-            upload = self._facts.get(upload_id) or read_upload(self._place(upload_id) / INFO)
-            if upload is not None and (self._place(upload_id) / DATA).exists():
+            upload = self._facts.get(upload_id)
+            if upload is None or upload.length_bytes is None:  # what it reserves may have grown
+                upload = read_upload(self._place(upload_id) / INFO)
+            if upload is not None:
                 facts[upload_id] = upload
         self._facts = facts
         return list(facts.values())
 
+    def _still_waiting(self, uploads: Sequence[Upload]) -> list[Upload]:
+        """Those of `uploads` that are not in their place yet."""
+        return [each for each in uploads if (self._place(each.upload_id) / DATA).exists()]
+
     def _missing_bytes(self, upload: Upload) -> int:
         try:
-            return max(0, upload.length_bytes - (self._place(upload.upload_id) / DATA).stat().st_size)
+            return max(0, upload.reserved_bytes - (self._place(upload.upload_id) / DATA).stat().st_size)
         except FileNotFoundError:
             return 0
 
@@ -190,6 +244,10 @@ class UploadsFolder:
         if not _ID.fullmatch(upload_id):
             return None
         return read_upload(self._place(upload_id) / INFO) or read_upload(self._ended(upload_id))
+
+    def data(self, upload_id: str) -> Path:
+        """Where the bytes of an upload lie until it is complete; those beyond its offset are no promise."""
+        return self._place(upload_id) / DATA
 
     def unfinished(self) -> Iterator[Upload]:
         """Each upload that has a folder."""
@@ -202,9 +260,10 @@ class UploadsFolder:
         """Other uploads of the same file of the same data set that wait for bytes."""
         return [
             each.upload_id
-            for each in self._waiting()
+            for each in self._known_waiting()
             if (each.dataset_uuid, each.path) == (upload.dataset_uuid, upload.path)
             and each.upload_id != upload.upload_id
+            and not each.is_part
         ]
 
     def _ids(self) -> list[str]:

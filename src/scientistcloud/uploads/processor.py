@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
@@ -31,7 +31,9 @@ from scientistcloud.layout import DataFolder, source_path
 from scientistcloud.ports import Store
 from scientistcloud.records import Dataset, DatasetFile, DatasetStatus
 from scientistcloud.uploads.folder import Limits, UploadsFolder
-from scientistcloud.uploads.session import Upload, sync_folder
+from scientistcloud.uploads.parts import MissingPart, put_together
+from scientistcloud.uploads.record import PARTIAL, Upload, sync_folder
+from scientistcloud.uploads.session import Writing
 
 _LOG = logging.getLogger(__name__)
 
@@ -78,14 +80,18 @@ class UploadProcessor:
         *,
         user: str,
         path: str,
-        length_bytes: int,
+        length_bytes: int | None,
         dataset: Dataset | None = None,
         name: str | None = None,
         sensor: str = catalogue.AUTO,
         metadata: str = "",
+        concat: str = "",
+        parts: Sequence[Upload] = (),
         durable: bool = True,
     ) -> Upload:
         """Open an upload of the file `path` into the open data set `dataset`, or into one of its own.
+
+        `length_bytes` None: it will be known later. `parts`: uploads that `assemble` will put together.
 
         Folder, room and the record of the data set are durable when this returns; where it raises, none is left.
         An unfinished upload of the same file into the same data set ends: its sender lost it, and begins anew.
@@ -105,8 +111,10 @@ class UploadProcessor:
             path=path,
             length_bytes=length_bytes,
             metadata=metadata,
+            concat=concat,
+            parts=parts,
             closes=dataset is None,
-            stored_bytes=lambda: self.store.datasets.stored_bytes(user=user),
+            stored_bytes=self._stored_bytes(user),
             durable=durable,
         )
         try:
@@ -122,6 +130,50 @@ class UploadProcessor:
             self._end_rivals(upload)
         return upload
 
+    def open_part(self, *, user: str, length_bytes: int | None, metadata: str = "") -> Upload:
+        """Open an upload that is a part of a file to come. Raises `TooLarge`, `TooMany`, `NoSpace`."""
+        return self.uploads.create(
+            dataset_uuid="",
+            user=user,
+            path="",
+            length_bytes=length_bytes,
+            metadata=metadata,
+            concat=PARTIAL,
+            closes=False,
+            stored_bytes=self._stored_bytes(user),
+        )
+
+    def known(self, upload_id: str) -> Upload:
+        """The upload as it is now, one that ended lately too. Raises `NotFound`."""
+        upload = self.uploads.get(upload_id)
+        if upload is None:
+            raise NotFound(f"there is no upload {upload_id}; begin a new one")
+        return upload
+
+    def grow(self, writing: Writing, reserved_bytes: int, *, final: bool = False) -> None:
+        """Reserve room for an upload of unknown length; `final`: this is its length. Raises as `open_upload`."""
+        stored_bytes = self._stored_bytes(writing.upload.user)
+        self.uploads.grow(writing, reserved_bytes, final=final, stored_bytes=stored_bytes)
+
+    def assemble(self, upload_id: str) -> Upload:
+        """Put the upload's parts together and complete it; the parts end. Goes on where a crash stopped it.
+
+        Raises `NotFound` where a part is gone (then the upload is given up), else as `complete`.
+        """
+        upload = self.known(upload_id)
+        if not upload.complete:
+            try:
+                upload = put_together(self.uploads, upload, stopped=self._stopping.is_set)
+            except MissingPart as gone:
+                with self.uploads.held(upload_id) as (held, _):
+                    self._give_up(held, str(gone), noted=held.closes)
+                raise
+        done = self.complete(upload_id)
+        for part in upload.parts:
+            with suppress(NotFound), self.uploads.held(part) as (held, _):
+                self.uploads.end(held, remember=False)
+        return done
+
     def complete(self, upload_id: str) -> Upload:
         """Make the complete upload a source file of its data set, and what follows from that; see above.
 
@@ -136,7 +188,8 @@ class UploadProcessor:
                         f"upload {upload_id} has {upload.offset_bytes} of {upload.length_bytes} bytes; "
                         "send the rest"
                     )
-                self._finish(upload, data)
+                if not upload.is_part:
+                    self._finish(upload, data)
                 return upload
         except NotFound:
             ended = self.uploads.get(upload_id)  # another request was faster
@@ -215,7 +268,15 @@ class UploadProcessor:
         One that cannot be finished now does not keep the others waiting; it is tried again by the next call.
         """
         finished = 0
-        complete = [upload.upload_id for upload in self.uploads.unfinished() if upload.complete]
+        unfinished = [upload for upload in self.uploads.unfinished() if not upload.is_part]
+        complete = [upload.upload_id for upload in unfinished if upload.complete]
+        for upload in unfinished:
+            if upload.parts and not upload.complete:
+                try:
+                    self.assemble(upload.upload_id)
+                    finished += 1
+                except ScientistCloudError as failed:
+                    _LOG.warning("upload %s could not be put together: %s", upload.upload_id, failed)
         for upload_id in complete:
             try:
                 self.complete(upload_id)
@@ -230,9 +291,12 @@ class UploadProcessor:
         """`recover`, and end what has expired. To be called now and then, by any number of processes."""
         self.recover()
         now = self.store.clock.now()
-        for upload in list(self.uploads.unfinished()):
-            orphaned = now - upload.created_at > _ORPHANED and self._dataset(upload) is None
-            if upload.expires_at < now or orphaned:
+        unfinished = list(self.uploads.unfinished())
+        used = {part for upload in unfinished for part in upload.parts}
+        for upload in unfinished:
+            if upload.upload_id in used:
+                continue
+            if upload.expires_at < now or (now - upload.created_at > _ORPHANED and self._is_orphaned(upload)):
                 self._expire(upload.upload_id)
         self.uploads.sweep()
 
@@ -264,6 +328,7 @@ class UploadProcessor:
 
     def _finish(self, upload: Upload, data: Path) -> None:
         dataset = self._dataset(upload)
+        assert upload.length_bytes is not None
         if dataset is None:
             self.uploads.end(upload, remember=False)
             raise NotFound(f"data set {upload.dataset_uuid} was deleted while its upload ran; begin a new one")
@@ -355,7 +420,7 @@ class UploadProcessor:
     def _expire(self, upload_id: str) -> None:
         try:
             with self.uploads.held(upload_id, seconds=0) as (upload, data):
-                if upload.expires_at >= self.store.clock.now() and self._dataset(upload) is not None:
+                if upload.expires_at >= self.store.clock.now() and not self._is_orphaned(upload):
                     return  # bytes came meanwhile
                 if not data.exists():  # `recover` did what can still be done
                     self.uploads.end(upload, remember=True)
@@ -384,6 +449,12 @@ class UploadProcessor:
     def _dataset(self, upload: Upload) -> Dataset | None:
         dataset = self.store.datasets.get(upload.dataset_uuid)
         return dataset if dataset is not None and dataset.deleted_at is None else None
+
+    def _is_orphaned(self, upload: Upload) -> bool:
+        return not upload.is_part and self._dataset(upload) is None
+
+    def _stored_bytes(self, user: str) -> Callable[[], int]:
+        return lambda: self.store.datasets.stored_bytes(user=user)
 
     def _sha256(self, path: Path) -> str:
         digest = hashlib.sha256()

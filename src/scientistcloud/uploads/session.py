@@ -9,107 +9,38 @@ between blocks, and none outlives its process.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
-import json
 import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
-from scientistcloud.errors import NoSpace, NotFound, Stale, Unavailable
+from scientistcloud.errors import NotFound, Stale, Unavailable
 from scientistcloud.ports import Clock
+from scientistcloud.uploads.record import (
+    DATA,
+    INFO,
+    Upload,
+    out_of_space,
+    read_upload,
+    sync_folder,
+    write_upload,
+)
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-INFO, DATA, WRITER = "info.json", "data", "writer"
+WRITER = "writer"
 LOCK_SECONDS = 10.0
 """A block takes milliseconds: who waits longer for the lock waits for a process that is stopped."""
 
 _GONE = -1
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Upload:
-    """What `info.json` says."""
-
-    upload_id: str
-    dataset_uuid: str
-    #: The e-mail of who sends it.
-    user: str
-    #: Where the file goes, relative to the data set's `source/`.
-    path: str
-    length_bytes: int
-    #: So many bytes are durable.
-    offset_bytes: int = 0
-    #: `Upload-Metadata` as it came.
-    metadata: str = ""
-    #: The data set was opened by this upload alone, whose completion closes it.
-    closes: bool
-    created_at: datetime
-    #: Slides with each checkpoint.
-    expires_at: datetime
-    #: Hex, once complete; None where it has to be computed from the file.
-    sha256: str | None = None
-    #: Of `data`: tells after a crash whether the file in its place is ours.
-    inode: int
-
-    @property
-    def complete(self) -> bool:
-        return self.offset_bytes == self.length_bytes
-
-
-def read_upload(path: Path) -> Upload | None:
-    """What the `info.json` at `path` says; None where there is none."""
-    try:
-        values: dict[str, Any] = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    for name in ("created_at", "expires_at"):
-        values[name] = datetime.fromisoformat(values[name])
-    return Upload(**values)
-
-
-def write_upload(folder: Path, upload: Upload, *, name: str = INFO, durable: bool = True) -> Path:
-    """Write `upload` to the file `name` of `folder`; its entry there is made durable by `sync_folder`."""
-    values = asdict(upload)
-    for key in ("created_at", "expires_at"):
-        values[key] = values[key].isoformat()
-    path = folder / name
-    with out_of_space("what is known of the upload"), path.open("w") as file:
-        json.dump(values, file)
-        file.flush()
-        if durable:
-            os.fsync(file.fileno())
-    return path
-
-
-def sync_folder(path: Path) -> None:
-    """Make the names in the folder `path` durable."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def out_of_space(what: str) -> Iterator[None]:
-    """Turn a full disk into `NoSpace`."""
-    try:
-        yield
-    except OSError as full:
-        if full.errno not in _NO_SPACE:
-            raise
-        raise NoSpace(f"the disk is full, {what} could not be written; free some space, then go on") from full
 
 
 @contextmanager
@@ -130,6 +61,13 @@ def locked(handle: int, what: str, *, seconds: float = LOCK_SECONDS) -> Iterator
         yield
     finally:
         fcntl.flock(handle, fcntl.LOCK_UN)
+
+
+class Hash(Protocol):
+    """What `hashlib` and `blake3` give."""
+
+    def update(self, data: bytes | memoryview, /) -> object: ...
+    def digest(self) -> bytes: ...
 
 
 class WriterFile:
@@ -239,8 +177,8 @@ class Writing:
         self._written = upload.offset_bytes
         self._digest = digests.resume(upload)
 
-    def write(self, blocks: Sequence[bytes]) -> None:
-        """Write `blocks` one after the other behind what was written before."""
+    def write(self, blocks: Sequence[bytes | memoryview], also: Hash | None = None) -> None:
+        """Write `blocks` one after the other behind what was written before; `also` is updated with them."""
         at = self._written
         with self._mine(), out_of_space(f"upload {self.upload.upload_id}"):
             left = list(blocks)
@@ -249,10 +187,32 @@ class Writing:
                 at += wrote
                 left = _behind(left, wrote)
         with self._one_thread:
-            if self._digest is not None:
-                for block in blocks:
-                    self._digest.update(block)
+            for digest in (self._digest, also):
+                if digest is not None:
+                    for block in blocks:
+                        digest.update(block)
             self._written = at
+
+    def flush(self) -> None:
+        """Make what has been written durable, and promise nothing of it."""
+        with self._one_checkpoint:
+            self._require_open()
+            with out_of_space(f"upload {self.upload.upload_id}"):
+                os.fdatasync(self._data)
+
+    def note(self, *, reserved_bytes: int, length_bytes: int | None) -> None:
+        """Keep for how many bytes there is room, and how many there will be, once that is known."""
+        with self._one_checkpoint:
+            noted = replace(self.upload, reserved_bytes=reserved_bytes, length_bytes=length_bytes)
+            if noted.complete and noted.sha256 is None:
+                digest = self._digests.resume(noted)
+                noted = replace(noted, sha256=None if digest is None else digest.hexdigest())
+            fresh = write_upload(self._folder, noted, name=f"{INFO}.{self._number}", durable=self._durable)
+            with self._mine():
+                fresh.rename(self._folder / INFO)
+            if self._durable:
+                sync_folder(self._folder)
+            self.upload = noted
 
     def checkpoint(self) -> Upload:
         """Make what has been written durable, then the offset that says so."""
@@ -316,7 +276,7 @@ class Writing:
             raise Stale(f"the request that wrote upload {self.upload.upload_id} has ended; ask for its offset")
 
 
-def _behind(blocks: list[bytes], size: int) -> list[bytes]:
+def _behind(blocks: list[bytes | memoryview], size: int) -> list[bytes | memoryview]:
     """What is left of `blocks` after their first `size` bytes."""
     for index, block in enumerate(blocks):
         if size < len(block):

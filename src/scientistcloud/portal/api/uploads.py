@@ -1,4 +1,4 @@
-"""Resumable uploads: tus 1.0 with creation, creation-with-upload, termination and expiration; raw ASGI.
+"""Resumable uploads: tus 1.0 with creation, termination, expiration, checksum and concatenation; raw ASGI.
 
 Who asks is found out first, then each header is checked, then the body is read. Headers that a client sends are
 never copied out, save ``Upload-Metadata``, which comes back as it was sent. What is wrong in passing is a 5xx: on
@@ -8,8 +8,9 @@ a 4xx clients throw away what they know for going on. See docs/decisions/0050.
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC
@@ -17,32 +18,40 @@ from email.utils import format_datetime
 from functools import partial
 from http import HTTPStatus
 from typing import TypeVar, cast
+from urllib.parse import quote
 
 from fastapi import APIRouter
 from starlette.datastructures import Headers
-from starlette.responses import Response
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from scientistcloud.access.rules import Action
 from scientistcloud.errors import InvalidParameters, NotFound, ScientistCloudError, TooLarge, Unavailable
 from scientistcloud.portal.dependencies import SAFE_METHODS, authorise, find_dataset
+from scientistcloud.portal.files import file_answer
+from scientistcloud.portal.guards import FILE_POLICY
 from scientistcloud.portal.problems import Problem, answer, problem_of
 from scientistcloud.portal.reception import End, Reception
 from scientistcloud.records import Person
 from scientistcloud.settings import MIB
 from scientistcloud.uploads import metadata
+from scientistcloud.uploads.checksum import ALGORITHMS, Checksum
+from scientistcloud.uploads.parts import FINAL, parts_named
 from scientistcloud.uploads.processor import UploadProcessor
-from scientistcloud.uploads.session import Upload
+from scientistcloud.uploads.record import DATA, PARTIAL, Upload
 
 _LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
 VERSION = "1.0.0"
-EXTENSIONS = "creation,creation-with-upload,termination,expiration"
+EXTENSIONS = "creation,creation-with-upload,creation-defer-length,termination,expiration,checksum,concatenation"
 CONTENT_TYPE = "application/offset+octet-stream"
 TEND_SECONDS = 600.0
-_ALLOWED = "OPTIONS, POST, HEAD, PATCH, DELETE"
+_ALLOWED = "OPTIONS, POST, HEAD, GET, PATCH, DELETE"
+# So long a request waits for its parts to be put together; then it is answered, and they are put together behind.
+_ASSEMBLY_SECONDS = 10.0
 # After an early answer so much of the body is still taken, so that the sender gets to read the answer.
 _LINGER_BYTES, _LINGER_SECONDS = 4 * MIB, 2.0
 
@@ -55,6 +64,10 @@ class _Refused(Exception):
         self.problem = Problem(status, detail, None, headers or {})
 
 
+class _Mismatch(Exception):
+    """The body is not what its checksum says."""
+
+
 class Uploads:
     """The endpoint. The app's state has the `UploadProcessor` as `processor`."""
 
@@ -62,12 +75,16 @@ class Uploads:
         # Of its own: writing never waits for the pages' threads, nor they for it.
         self._threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="uploads")
         self._digests = ThreadPoolExecutor(max_workers=1, thread_name_prefix="digests")
+        # One: who asks for the same again waits for it, and finds it done.
+        self._assembling = ThreadPoolExecutor(max_workers=1, thread_name_prefix="assembling")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            response = await _Exchange(scope, receive, self._threads, self._digests).respond()
+            response = await _Exchange(scope, receive, self._threads, self._digests, self._assembling).respond()
         except _Refused as refused:
             response = answer(refused.problem)
+        except _Mismatch:
+            response = _checksum_mismatch()
         except ScientistCloudError as failed:
             response = answer(problem_of(failed))
         response.headers["Tus-Resumable"] = VERSION
@@ -83,11 +100,14 @@ class Uploads:
 class _Exchange:
     """One request and its answer."""
 
-    def __init__(self, scope: Scope, receive: Receive, threads: Executor, digests: Executor) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, threads: Executor, digests: Executor, assembling: Executor
+    ) -> None:
         self.scope = scope
         self.receive = receive
         self.threads = threads
         self.digests = digests
+        self.assembling = assembling
         self.headers = Headers(scope=scope)
         self.processor: UploadProcessor = scope["app"].state.processor
 
@@ -96,7 +116,7 @@ class _Exchange:
         person = await self.in_thread(authorise, self.scope, unsafe=method not in SAFE_METHODS)
         if method == "OPTIONS":
             return self.options()
-        if self.headers.get("tus-resumable") != VERSION:
+        if method != "GET" and self.headers.get("tus-resumable") != VERSION:
             raise _Refused(
                 HTTPStatus.PRECONDITION_FAILED,
                 f"this server speaks tus {VERSION}; send the header Tus-Resumable: {VERSION}",
@@ -106,11 +126,10 @@ class _Exchange:
         match method, upload_id:
             case "POST", None:
                 return await self.create(person)
-            case (("HEAD" | "PATCH" | "DELETE"), str()):
+            case (("HEAD" | "PATCH" | "GET" | "DELETE"), str()):
                 upload = await self.in_thread(self.find, person, upload_id)
-                if method == "HEAD":
-                    return await self.head(upload)
-                return await (self.patch(upload) if method == "PATCH" else self.delete(upload))
+                methods = {"HEAD": self.head, "PATCH": self.patch, "GET": self.get, "DELETE": self.delete}
+                return await methods[method](upload)
         raise _Refused(
             HTTPStatus.METHOD_NOT_ALLOWED,
             "uploads are opened by POST /api/uploads/ and sent by PATCH to the address in its Location",
@@ -123,53 +142,108 @@ class _Exchange:
         most = self.processor.uploads.limits.max_upload_bytes
         return Response(
             status_code=HTTPStatus.NO_CONTENT,
-            headers={"Tus-Version": VERSION, "Tus-Extension": EXTENSIONS, "Allow": _ALLOWED}
+            headers={
+                "Tus-Version": VERSION,
+                "Tus-Extension": EXTENSIONS,
+                "Tus-Checksum-Algorithm": ",".join(ALGORITHMS),
+                "Allow": _ALLOWED,
+            }
             | ({} if most is None else {"Tus-Max-Size": str(most)}),
         )
 
     async def create(self, person: Person) -> Response:
-        if "upload-concat" in self.headers or "upload-defer-length" in self.headers:
-            raise InvalidParameters("Upload-Concat and Upload-Defer-Length are not offered; send Upload-Length")
-        length_bytes = self.number("upload-length")
-        request = metadata.request_of(self.headers.get("upload-metadata", ""))
-        body_bytes = self.body_bytes()
+        concat = self.headers.get("upload-concat", "").strip()
+        if concat.startswith(FINAL):
+            return await self.concatenate(person, concat)
+        if concat not in ("", PARTIAL):
+            raise InvalidParameters(
+                f"Upload-Concat is {concat[:60]!r}; send `partial`, or `final;` and the addresses of the parts"
+            )
+        length_bytes = self.declared_length()
+        header = self.headers.get("upload-metadata", "")
+        # A part may have any metadata, or none: what is made of it is said with the whole.
+        request = None if concat else metadata.request_of(header)
+        body_bytes, checksum = self.body_bytes(), self.checksum()
         if body_bytes != 0:
             self.require_content_type()
-            self.require_fits(body_bytes or 0, length_bytes)
+            if length_bytes is not None:
+                self.require_fits(body_bytes or 0, length_bytes)
         # All of a small file, into a data set that is there: nobody knows of it before the answer to all.
-        at_once = body_bytes == length_bytes and request.dataset_uuid is not None
-        upload = await self.in_thread(self.open, person, request, length_bytes, durable=not at_once)
-        headers = {
-            "Location": f"{self.scope['path'].rstrip('/')}/{upload.upload_id}",
-            "Dataset-UUID": upload.dataset_uuid,
-        }
+        at_once = request is not None and body_bytes == length_bytes and request.dataset_uuid is not None
+        if request is None:
+            upload = await self.in_thread(
+                self.processor.open_part, user=person.email, length_bytes=length_bytes, metadata=header
+            )
+        else:
+            upload = await self.in_thread(self.open, person, request, length_bytes, durable=not at_once)
+        headers = self.opened(upload)
         if body_bytes != 0:
-            upload = await self.receive_into(upload, durable=not at_once)
+            upload = await self.receive_into(upload, checksum=checksum, durable=not at_once)
         elif upload.complete:
             await self.complete(upload)
         return Response(status_code=HTTPStatus.CREATED, headers=headers | self.progress(upload))
 
+    async def concatenate(self, person: Person, concat: str) -> Response:
+        """Open the whole that is made of the parts; they are put together behind the answer, if it takes long."""
+        if "upload-length" in self.headers or "upload-defer-length" in self.headers:
+            raise InvalidParameters("the length of a whole is that of its parts; leave Upload-Length out")
+        request = metadata.request_of(self.headers.get("upload-metadata", ""))
+        parts = await self.in_thread(parts_named, self.processor.uploads, concat, user=person.email)
+        length_bytes = sum(part.length_bytes or 0 for part in parts)
+        upload = await self.in_thread(self.open, person, request, length_bytes, concat=concat, parts=parts)
+        await self.assembled(upload)
+        return Response(status_code=HTTPStatus.CREATED, headers=self.opened(upload))
+
+    async def assembled(self, upload: Upload) -> None:
+        """Wait a while until the parts of the upload are put together; it goes on without us."""
+        work = asyncio.get_running_loop().run_in_executor(
+            self.assembling, partial(_put_together, self.processor, upload.upload_id)
+        )
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(work), _ASSEMBLY_SECONDS)
+
     async def head(self, upload: Upload) -> Response:
         if upload.complete:
-            await self.complete(upload)  # where an earlier request was cut off before it was done
-        headers = self.progress(upload) | {
-            "Upload-Length": str(upload.length_bytes),
-            "Dataset-UUID": upload.dataset_uuid,
-        }
-        if upload.metadata:
-            headers["Upload-Metadata"] = upload.metadata
+            upload = await self.complete(upload)  # where an earlier request was cut off before it was done
+        elif upload.parts:
+            await self.assembled(upload)
+            upload = await self.in_thread(self.processor.known, upload.upload_id)
+        headers = self.progress(upload)
+        if upload.parts and not upload.complete:
+            del headers["Upload-Offset"]  # as tus says: they are not put together yet
+        if upload.length_bytes is None:
+            headers["Upload-Defer-Length"] = "1"
+        else:
+            headers["Upload-Length"] = str(upload.length_bytes)
+        for name, value in (
+            ("Dataset-UUID", upload.dataset_uuid),
+            ("Upload-Metadata", upload.metadata),
+            ("Upload-Concat", upload.concat),
+        ):
+            if value:
+                headers[name] = value
         return Response(headers=headers)
 
     async def patch(self, upload: Upload) -> Response:
+        if upload.parts:
+            raise _Refused(HTTPStatus.FORBIDDEN, "what is put together from parts takes no bytes; send its parts")
         self.require_content_type()
-        offset_bytes = self.number("upload-offset")
+        offset_bytes, checksum = self.number("upload-offset"), self.checksum()
+        declared = self.number("upload-length") if "upload-length" in self.headers else upload.length_bytes
+        if upload.length_bytes not in (None, declared):
+            raise InvalidParameters(f"Upload-Length was {upload.length_bytes} and stays so; leave it out")
         self.require_offset(offset_bytes, upload)
-        self.require_fits((self.body_bytes() or 0) + offset_bytes, upload.length_bytes)
+        if declared is not None:
+            self.require_fits((self.body_bytes() or 0) + offset_bytes, declared)
         if upload.complete:
-            await self.complete(upload)
+            upload = await self.complete(upload)
         else:
-            upload = await self.receive_into(upload)
+            upload = await self.receive_into(upload, declared=declared, checksum=checksum)
         return Response(status_code=HTTPStatus.NO_CONTENT, headers=self.progress(upload))
+
+    async def get(self, upload: Upload) -> Response:
+        """The bytes that are here."""
+        return await self.in_thread(self.bytes_of, upload)
 
     async def delete(self, upload: Upload) -> Response:
         await self.in_thread(self.processor.cancel, upload.upload_id)
@@ -184,14 +258,25 @@ class _Exchange:
         if upload is None or upload.user != person.email:
             raise missing
         try:
-            find_dataset(self.processor.store, person, upload.dataset_uuid, Action.CHANGE)
+            if not upload.is_part:
+                find_dataset(self.processor.store, person, upload.dataset_uuid, Action.CHANGE)
         except NotFound:
             raise missing from None
-        if not upload.complete and upload.expires_at < self.processor.store.clock.now():
+        waits = upload.is_part or not upload.complete
+        if waits and upload.expires_at < self.processor.store.clock.now():
             raise _Refused(HTTPStatus.GONE, "the upload stopped and has expired; begin a new one")
         return upload
 
-    def open(self, person: Person, request: metadata.Request, length_bytes: int, *, durable: bool) -> Upload:
+    def open(
+        self,
+        person: Person,
+        request: metadata.Request,
+        length_bytes: int | None,
+        *,
+        concat: str = "",
+        parts: Sequence[Upload] = (),
+        durable: bool = True,
+    ) -> Upload:
         dataset = None
         if request.dataset_uuid is not None:
             dataset = find_dataset(self.processor.store, person, request.dataset_uuid, Action.CHANGE)
@@ -203,15 +288,31 @@ class _Exchange:
             name=request.name,
             sensor=request.sensor,
             metadata=request.raw,
+            concat=concat,
+            parts=parts,
             durable=durable,
         )
 
-    async def receive_into(self, upload: Upload, *, durable: bool = True) -> Upload:
+    async def receive_into(
+        self,
+        upload: Upload,
+        *,
+        declared: int | None = None,
+        checksum: Checksum | None = None,
+        durable: bool = True,
+    ) -> Upload:
         """The upload with the body of the request, as far as it came and is durable."""
-        writing = await self.in_thread(self.processor.uploads.write, upload.upload_id, durable=durable)
+        processor = self.processor
+        writing = await self.in_thread(processor.uploads.write, upload.upload_id, durable=durable)
         try:
             self.require_offset(upload.offset_bytes, writing.upload)  # an older request may have added some
-            end = await Reception(writing, self.receive, self.threads).run()
+            grow = None
+            if writing.upload.length_bytes is None and declared is not None:
+                await self.in_thread(processor.grow, writing, declared, final=True)
+            elif writing.upload.length_bytes is None:
+                grow = partial(processor.grow, writing)
+                await self.in_thread(grow, upload.offset_bytes + (self.body_bytes() or 0))
+            end = await Reception(writing, self.receive, self.threads, checksum=checksum, grow=grow).run()
             upload = writing.upload
         finally:
             writing.close()
@@ -220,23 +321,55 @@ class _Exchange:
                 f"more bytes came than the {upload.length_bytes} that were declared; what came last was dropped, "
                 "ask for the offset"
             )
+        if end is End.NOT_AS_PROMISED:
+            raise _Mismatch
         if upload.complete:
-            await self.complete(upload)
+            upload = await self.complete(upload)
         elif end is End.SLOW:
             raise Unavailable(
                 "too little came for a minute; what came is kept, ask for the offset and go on from there"
             )
         return upload
 
-    async def complete(self, upload: Upload) -> None:
+    async def complete(self, upload: Upload) -> Upload:
         done = await self.in_thread(self.processor.complete, upload.upload_id)
-        if done.sha256 is None:  # lost with a restart: nobody waits for it
+        if done.sha256 is None and not done.is_part:  # lost with a restart: nobody waits for it
             self.digests.submit(self.processor.digest, upload.upload_id)
+        return done
+
+    def bytes_of(self, upload: Upload) -> Response:
+        """What is durable of the upload, also when it has become a file of its data set."""
+        folder, request = self.processor.folder, Request(self.scope, self.receive)
+        name = quote(upload.path.rpartition("/")[2] or "part", safe="")
+        answer_with = partial(
+            file_answer,
+            request=request,
+            media_type="application/octet-stream",
+            headers={
+                "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
+                "Content-Security-Policy": FILE_POLICY,
+            },
+            size_bytes=upload.offset_bytes,
+        )
+        try:
+            return answer_with(folder.upload(upload.upload_id), (DATA,))
+        except NotFound:
+            if upload.is_part or not upload.complete:
+                raise
+        return answer_with(folder.dataset(upload.dataset_uuid).source, upload.path.split("/"))
+
+    def opened(self, upload: Upload) -> dict[str, str]:
+        headers = {"Location": f"{self.scope['path'].rstrip('/')}/{upload.upload_id}"}
+        return headers | ({"Dataset-UUID": upload.dataset_uuid} if upload.dataset_uuid else {})
 
     def progress(self, upload: Upload) -> dict[str, str]:
         headers = {"Upload-Offset": str(upload.offset_bytes)}
-        if not upload.complete:
+        if upload.is_part or not upload.complete:
             headers["Upload-Expires"] = format_datetime(upload.expires_at.astimezone(UTC), usegmt=True)
+        elif upload.sha256 is not None:
+            # RFC 9530: so that a client knows that what arrived is what it has.
+            value = base64.b64encode(bytes.fromhex(upload.sha256)).decode()
+            headers["Repr-Digest"] = f"sha-256=:{value}:"
         return headers
 
     # -- headers ---------------------------------------------------------------------------------
@@ -249,6 +382,19 @@ class _Exchange:
         if len(value) > 18:
             raise TooLarge(f"{name.title()} is beyond every limit; send what it really is")
         return int(value)
+
+    def declared_length(self) -> int | None:
+        """How long the upload will be; None where its sender says that it will be known later."""
+        if "upload-defer-length" not in self.headers:
+            return self.number("upload-length")
+        if self.headers["upload-defer-length"] != "1" or "upload-length" in self.headers:
+            raise InvalidParameters("send Upload-Length, or Upload-Defer-Length: 1 where it is not known yet")
+        return None
+
+    def checksum(self) -> Checksum | None:
+        """What the body has to give. Raises `InvalidParameters`."""
+        header = self.headers.get("upload-checksum")
+        return None if header is None else Checksum(header)
 
     def body_bytes(self) -> int | None:
         """How long the body says it is; None where it will be known at its end."""
@@ -276,6 +422,22 @@ class _Exchange:
 
     async def in_thread(self, call: Callable[..., T], *arguments: object, **named: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self.threads, partial(call, *arguments, **named))
+
+
+def _checksum_mismatch() -> Response:
+    """A status of tus' own, which Python's list of them does not know."""
+    said = Problem(
+        HTTPStatus.BAD_REQUEST, "the bytes are not those of Upload-Checksum; none is kept, send them again"
+    )
+    body = said.as_json() | {"title": "Checksum Mismatch", "status": 460}
+    return JSONResponse(body, status_code=460, media_type="application/problem+json")
+
+
+def _put_together(processor: UploadProcessor, upload_id: str) -> None:
+    try:
+        processor.assemble(upload_id)
+    except ScientistCloudError as failed:  # the next request, or the next start, tries again
+        _LOG.warning("upload %s could not be put together: %s", upload_id, failed)
 
 
 async def _send_early(response: Response, receive: Receive, send: Send) -> None:

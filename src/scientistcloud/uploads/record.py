@@ -1,0 +1,114 @@
+"""What is known of one upload: the file `info.json` of its folder, replaced whole."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from scientistcloud.errors import NoSpace
+
+INFO, DATA = "info.json", "data"
+PARTIAL = "partial"
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """What `info.json` says."""
+
+    upload_id: str
+    #: "" for a part that belongs to no data set yet.
+    dataset_uuid: str
+    #: The e-mail of who sends it.
+    user: str
+    #: Where the file goes, relative to the data set's `source/`; "" for a part.
+    path: str
+    #: None until its sender knows.
+    length_bytes: int | None
+    #: So many bytes are durable.
+    offset_bytes: int = 0
+    #: For so many bytes there is room: the length, where it is known.
+    reserved_bytes: int = 0
+    #: `Upload-Metadata` as it came.
+    metadata: str = ""
+    #: `Upload-Concat` as it came: "", `partial`, or `final;` and the addresses of its parts.
+    concat: str = ""
+    #: The uploads whose bytes, one after the other, are this one's; () for one that is sent.
+    parts: tuple[str, ...] = ()
+    #: The data set was opened by this upload alone, whose completion closes it.
+    closes: bool
+    created_at: datetime
+    #: Slides with each checkpoint.
+    expires_at: datetime
+    #: Hex, once complete; None where it has to be computed from the file.
+    sha256: str | None = None
+    #: Of `data`: tells after a crash whether the file in its place is ours.
+    inode: int
+
+    @property
+    def complete(self) -> bool:
+        return self.offset_bytes == self.length_bytes
+
+    @property
+    def is_part(self) -> bool:
+        """A part of a file, which waits for the others and for who puts them together."""
+        return self.concat == PARTIAL
+
+
+def read_upload(path: Path) -> Upload | None:
+    """What the `info.json` at `path` says; None where there is none."""
+    try:
+        values: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    for name in ("created_at", "expires_at"):
+        values[name] = datetime.fromisoformat(values[name])
+    return Upload(
+        **values
+        | {
+            "parts": tuple(values.get("parts", ())),
+            "reserved_bytes": values.get("reserved_bytes", values["length_bytes"]),
+        }
+    )
+
+
+def write_upload(folder: Path, upload: Upload, *, name: str = INFO, durable: bool = True) -> Path:
+    """Write `upload` to the file `name` of `folder`; its entry there is made durable by `sync_folder`."""
+    values = asdict(upload)
+    for key in ("created_at", "expires_at"):
+        values[key] = values[key].isoformat()
+    path = folder / name
+    with out_of_space("what is known of the upload"), path.open("w") as file:
+        json.dump(values, file)
+        file.flush()
+        if durable:
+            os.fsync(file.fileno())
+    return path
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in the folder `path` durable."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def out_of_space(what: str) -> Iterator[None]:
+    """Turn a full disk into `NoSpace`."""
+    try:
+        yield
+    except OSError as full:
+        if full.errno not in _NO_SPACE:
+            raise
+        raise NoSpace(f"the disk is full, {what} could not be written; free some space, then go on") from full
