@@ -95,6 +95,7 @@ QUEUES = (
         program="scientistcloud_sqlite.py",
         place="files",
         drain_jobs=6000,
+        batches=True,
         lacks="workers on several machines, for which it takes a database server",
     ),
     Queue(

@@ -44,5 +44,21 @@ def work(where: str) -> None:
             job = queue.complete_job(job, claim_next=True)
 
 
+def work_in_batches(where: str, batch: int) -> None:
+    queue, name = opened(where), f"worker {os.getpid()}"
+    while True:
+        jobs = queue.get_next_jobs(name, batch, wait_seconds=60)
+        while jobs:
+            for job in jobs:
+                report(job.parameters["began"])
+            jobs = queue.complete_jobs(jobs, claim_next=True)
+
+
 if __name__ == "__main__":
-    main("scientistcloud", creator=creator, creator_of_many=creator_of_many, work=work)
+    main(
+        "scientistcloud",
+        creator=creator,
+        creator_of_many=creator_of_many,
+        work=work,
+        work_in_batches=work_in_batches,
+    )

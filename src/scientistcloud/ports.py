@@ -83,6 +83,19 @@ class JobStore(Protocol):
         Raises `LeaseLost`. Repeated with the same token it succeeds again.
         """
 
+    def complete_many(
+        self,
+        ends: Sequence[tuple[Job, Json | None]],
+        *,
+        claim_next: bool = False,
+        job_types: Sequence[str] | None = None,
+    ) -> list[Job]:
+        """End each job as completed with its result, perhaps claim as many for the worker of the first.
+
+        On an embedded database in one commit. Those that their worker lost change nothing, the others end; then
+        `LeaseLost` names the lost ones, and nothing was claimed.
+        """
+
     def fail(self, job: Job, error: JobError, *, retry_after_seconds: float) -> Job:
         """End the attempt: the job is pending again after the pause, or failed; by the job's token."""
 

@@ -153,6 +153,32 @@ class JobQueueManager:
             job, result=checked_result(result), claim_next=claim_next, job_types=_checked_types(job_types)
         )
 
+    def complete_jobs(
+        self,
+        jobs: Sequence[Job],
+        results: Sequence[Json | None] | None = None,
+        *,
+        claim_next: bool = False,
+        job_types: Sequence[str] | None = None,
+    ) -> list[Job]:
+        """End many jobs as completed; with `claim_next` also claim as many for the worker of the first.
+
+        `results`: one for each job; None: none for any. On an embedded database all of it is one commit, so small
+        jobs go through many times as fast. Where the worker has lost some, the others end all the same, nothing is
+        claimed, and `LeaseLost` names the lost ones; said twice it succeeds again.
+        """
+        if results is not None and len(results) != len(jobs):
+            raise InvalidParameters(
+                f"complete_jobs got {len(jobs)} jobs and {len(results)} results; give one for each"
+            )
+        if not jobs:
+            return []
+        checked_whole(len(jobs), "the number of jobs", least=1, most=CLAIM_LIMIT)
+        ends = [
+            (job, checked_result(result)) for job, result in zip(jobs, results or [None] * len(jobs), strict=True)
+        ]
+        return self._jobs.complete_many(ends, claim_next=claim_next, job_types=_checked_types(job_types))
+
     def fail_job(self, job: Job, error: str | BaseException | JobError, *, permanent: bool = False) -> Job:
         """End the attempt: the job runs again after a growing pause, or has failed; the record as it is now.
 

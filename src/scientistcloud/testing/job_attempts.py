@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 
 from scientistcloud.errors import (
@@ -78,6 +80,42 @@ class AttemptContract(JobStoreFixtures):
 
         assert following is not None
         assert (following.job_id, following.status, following.worker_id) == ("second", JobStatus.RUNNING, "ada")
+
+    def test_many_complete_at_once_and_as_many_are_claimed(self, store: Store) -> None:
+        ids = store.jobs.create([a_job(str(uuid.uuid4())) for _ in range(5)])
+        first = store.jobs.claim("ada", limit=2, job_types=None, lease_seconds=30)
+
+        following = store.jobs.complete_many([(job, {"of": job.job_id}) for job in first], claim_next=True)
+
+        assert [job.job_id for job in (*first, *following)] == ids[:4]
+        assert {(job.status, job.worker_id) for job in following} == {(JobStatus.RUNNING, "ada")}
+        for job in first:
+            ended = now_of(store, job)
+            assert (ended.status, ended.result) == (JobStatus.COMPLETED, {"of": job.job_id})
+
+    def test_the_lost_ones_among_many_change_nothing_and_the_others_complete(self, store: Store) -> None:
+        store.jobs.create([a_job(), a_job(LUNG), a_job(str(uuid.uuid4()))])
+        kept, lost = store.jobs.claim("ada", limit=2, job_types=None, lease_seconds=30)
+        self.age(store, lost, 31)
+        store.jobs.recover()
+
+        with pytest.raises(LeaseLost, match=lost.job_id) as refused:
+            store.jobs.complete_many([(lost, None), (kept, None)], claim_next=True)
+
+        assert kept.job_id not in str(refused.value)
+        assert now_of(store, kept).status is JobStatus.COMPLETED
+        assert now_of(store, lost).status is JobStatus.PENDING
+        assert store.jobs.find(status=JobStatus.RUNNING) == []
+
+    def test_many_completed_twice_succeed_again(self, store: Store) -> None:
+        store.jobs.create([a_job(), a_job(LUNG)])
+        ends = [(job, None) for job in store.jobs.claim("ada", limit=2, job_types=None, lease_seconds=30)]
+
+        store.jobs.complete_many(ends)
+        before = [now_of(store, job) for job, _ in ends]
+        store.jobs.complete_many(ends)
+
+        assert [now_of(store, job) for job, _ in ends] == before
 
     def test_a_failure_that_may_pass_is_tried_again_after_the_pause(self, store: Store) -> None:
         store.jobs.create([a_job()])

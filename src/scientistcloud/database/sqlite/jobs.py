@@ -16,7 +16,7 @@ from scientistcloud.database.sqlite.rows import JOB_COLUMNS, Row, job_of
 from scientistcloud.database.sqlite.steps import HOUSE_NEEDS_KEEPING, TYPES_NAMED, TYPES_OF_ALL, Steps
 from scientistcloud.database.sqlite.waking import Waking
 from scientistcloud.datasets.lifecycle import DELETION
-from scientistcloud.errors import CallersMistake, Cancelled, NotFound
+from scientistcloud.errors import CallersMistake, Cancelled, LeaseLost, NotFound
 from scientistcloud.jobs.lifecycle import (
     PRIORITY_STEP_SECONDS,
     Beat,
@@ -128,6 +128,28 @@ class SqliteJobs:
                 return None
             claimed = steps.claim(job.worker_id, limit=1, job_types=job_types, lease_seconds=job.lease_seconds)
         return claimed[0] if claimed else None
+
+    def complete_many(
+        self,
+        ends: Sequence[tuple[Job, Json | None]],
+        *,
+        claim_next: bool = False,
+        job_types: Sequence[str] | None = None,
+    ) -> list[Job]:
+        lost: list[LeaseLost] = []
+        claimed: list[Job] = []
+        with self._steps() as steps:
+            for job, result in ends:
+                try:
+                    steps.apply(job.job_id, Completed(job.token, result))
+                except LeaseLost as refused:
+                    lost.append(refused)
+            worker_id, lease_seconds = ends[0][0].worker_id, ends[0][0].lease_seconds
+            if claim_next and not lost and worker_id is not None and lease_seconds is not None:
+                claimed = steps.claim(worker_id, limit=len(ends), job_types=job_types, lease_seconds=lease_seconds)
+        if lost:
+            raise LeaseLost("; ".join(map(str, lost)))
+        return claimed
 
     def fail(self, job: Job, error: JobError, *, retry_after_seconds: float) -> Job:
         return self._apply(job.job_id, Failed(job.token, error, retry_after_seconds))
