@@ -6,18 +6,21 @@ Each field is the environment variable ``SCIENTISTCLOUD_`` + its name in capital
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import platformdirs
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from scientistcloud.errors import InvalidSettings
 from scientistcloud.layout import DataFolder
 
 PREFIX = "SCIENTISTCLOUD_"
 KIB, MIB, GIB, TIB = (2**n for n in (10, 20, 30, 40))
+_OTEL = ("SDK_DISABLED", "TRACES_EXPORTER", "EXPORTER_OTLP_ENDPOINT", "EXPORTER_OTLP_TRACES_ENDPOINT")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -40,6 +43,10 @@ class Settings(BaseSettings):
     #: A running job that reports no progress for so long is ended: a damaged file can hold a library in a loop.
     stall_seconds: Annotated[float, Field(gt=0)] = 1800
     slot_memory_bytes: Annotated[int, Field(ge=64 * MIB)] = 2 * GIB
+    #: The largest file that a running job may write; None: as large as an upload may be.
+    slot_file_bytes: Annotated[int | None, Field(ge=1 * MIB)] = None
+    #: How many jobs of a type one service runs at once, as ``TYPE=N,TYPE=N``; other types: as many as it has slots.
+    job_type_limits: Annotated[Mapping[str, int], NoDecode] = Field(default_factory=dict)
     max_upload_bytes: Annotated[int, Field(gt=0)] = 10 * TIB
     #: Per owner; None: no quota.
     quota_bytes: int | None = None
@@ -51,15 +58,35 @@ class Settings(BaseSettings):
     #: A deleted data set can be had back for so long; then a job removes it.
     keep_deleted_days: Annotated[float, Field(ge=0)] = 7
     keep_jobs_days: Annotated[float, Field(gt=0)] = 90
+    #: Finished jobs beyond so many go too, the oldest first; None: no limit.
+    keep_jobs: Annotated[int | None, Field(ge=0)] = None
     #: Unfinished jobs of one data set; None: no cap.
     max_pending_per_dataset: int | None = None
+    #: Of a job's parameters, as JSON.
+    max_parameters_bytes: Annotated[int, Field(ge=1 * KIB, le=8 * MIB)] = 1 * MIB
     #: Of each job's log: beyond it the middle goes, head and tail stay.
     log_bytes: Annotated[int, Field(ge=64 * KIB)] = 10 * MIB
+    #: Of what portal and workers say on standard error.
+    log_format: Literal["text", "json"] = "text"
 
     @field_validator("data_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @field_validator("job_type_limits", mode="before")
+    @classmethod
+    def _numbers_by_type(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        limits = {}
+        for part in filter(None, (each.strip() for each in value.split(","))):
+            job_type, _, number = part.partition("=")
+            if not job_type.strip() or not number.strip().isdecimal() or int(number) < 1:
+                msg = "give TYPE=N,TYPE=N with numbers of at least 1, as in dataset_import=2"
+                raise ValueError(msg)
+            limits[job_type.strip()] = int(number)
+        return limits
 
     @property
     def folder(self) -> DataFolder:
@@ -73,6 +100,21 @@ class Settings(BaseSettings):
     def loopback(self) -> bool:
         """Whether the portal listens to this machine alone."""
         return self.host in _LOOPBACK
+
+
+def tracing_exporter() -> str | None:
+    """Where OpenTelemetry's own variables send spans: ``otlp``, ``console``, or None for nowhere."""
+    given = {name: os.environ.get(f"OTEL_{name}", "").strip() for name in _OTEL}
+    if given["SDK_DISABLED"].lower() == "true":
+        return None
+    exporter = given["TRACES_EXPORTER"].lower()
+    if exporter in ("otlp", "console"):
+        return exporter
+    return (
+        "otlp"
+        if not exporter and (given["EXPORTER_OTLP_ENDPOINT"] or given["EXPORTER_OTLP_TRACES_ENDPOINT"])
+        else None
+    )
 
 
 def read_settings(**overrides: object) -> Settings:

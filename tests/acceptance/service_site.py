@@ -28,13 +28,13 @@ SHORT_LEASE_SECONDS = 1.5
 PIECES = 20
 
 WORKER = """
-import logging, sys
-from scientistcloud import BackgroundService, open_store
+import sys
+from scientistcloud import BackgroundService, logs, open_store
 from scientistcloud.errors import ScientistCloudError
 from scientistcloud.settings import read_settings
 
-logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
 settings = read_settings()
+logs.configure(settings.log_format)
 try:
     BackgroundService(
         open_store(settings.store_url), data_dir=settings.data_dir, worker_id=sys.argv[1], slots=int(sys.argv[2]),

@@ -147,6 +147,12 @@ class Trial:
         return Outcome(publish=("nothing",), form={"path": "nothing"})
 
 
+class OtherTrial(Trial):
+    """The same as another job type."""
+
+    job_type = "file_extraction"
+
+
 def _settings() -> list[str]:
     return [name for name in os.environ if name.startswith("SCIENTISTCLOUD_")]
 

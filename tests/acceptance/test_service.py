@@ -229,6 +229,66 @@ def test_a_worker_says_what_it_is(site: Site) -> None:
     assert (worker.worker_id, worker.slots, worker.job_types) == ("ada", 2, ("dataset_conversion",))
 
 
+def test_a_type_takes_no_more_slots_than_its_limit_and_leaves_the_rest_to_others(own_site: Site) -> None:
+    site = own_site
+    site.worker(
+        slots=3,
+        tasks=("service_tasks:Trial", "service_tasks:OtherTrial"),
+        JOB_TYPE_LIMITS="dataset_conversion=1",
+    )
+    first, second, other = site.dataset(), site.dataset(), site.dataset()
+    one = site.job(first, "hold")
+    two = site.job(second, "hold")
+    site.job(other, "hold", job_type="file_extraction")
+
+    site.started(first)
+    site.started(other)  # created later, claimed although the limit keeps the one before it waiting
+    assert site.found(two).status is JobStatus.PENDING
+    site.go(first)
+    site.started(second)
+
+    assert site.ended(one).status is JobStatus.COMPLETED
+    site.go(second)
+    site.go(other)
+    assert site.ended(two).status is JobStatus.COMPLETED
+
+
+def test_what_a_worker_counted_is_there_for_all_when_it_has_ended(own_site: Site) -> None:
+    site = own_site
+    worker = site.worker()
+    site.ended(site.job(site.dataset()))
+    site.ended(site.job(site.dataset(), "read_damaged"))
+
+    worker.signal(signal.SIGTERM)
+    worker.ends()
+
+    counted = {
+        (count.name, *(value for _, value in count.labels)): count.value for count in site.store.counters.all()
+    }
+    attempts = ("scientistcloud_attempts_total", "dataset_conversion")
+    assert (counted[(*attempts, "completed")], counted[(*attempts, "failed")]) == (1, 1)
+    assert counted[("scientistcloud_claims_total", "dataset_conversion")] == 2
+    assert counted[("scientistcloud_wake_up_seconds_count",)] >= 1
+    assert counted[("scientistcloud_attempt_seconds_count", "dataset_conversion")] == 2
+
+
+def test_each_line_of_a_worker_s_log_can_be_json(own_site: Site) -> None:
+    site = own_site
+    worker = site.worker(LOG_FORMAT="json")
+    dataset = site.dataset()
+    job = site.ended(site.job(dataset))
+    worker.signal(signal.SIGTERM)
+    worker.ends()
+
+    lines = [json.loads(line) for line in worker.log.read_text().splitlines()]
+
+    of_the_job = [line for line in lines if line.get("job_id") == job.job_id]
+    assert [line["event"] for line in of_the_job] == ["attempt started", "attempt completed"]
+    assert {line["dataset_uuid"] for line in of_the_job} == {dataset}
+    assert {line["worker_id"] for line in of_the_job} == {"ada"}
+    assert "worker ended" in [line["event"] for line in lines]
+
+
 # -- its life --------------------------------------------------------------------------------------
 
 

@@ -81,10 +81,13 @@ class Attempts:
         does: str,
         *,
         memory_bytes: int = 1024 * MIB,
+        file_bytes: int | None = None,
         timeout_seconds: float | None = None,
         **parameters: object,
     ) -> Outcome | JobError:
-        work = replace(self.work, parameters={"does": does, **parameters}, memory_bytes=memory_bytes)
+        work = replace(
+            self.work, parameters={"does": does, **parameters}, memory_bytes=memory_bytes, file_bytes=file_bytes
+        )
         log = JobLog(self.log, limit_bytes=256 * 1024)
         try:
             return self.runner.run(work, log=log, timeout_seconds=timeout_seconds, watch=self._watch)
@@ -225,6 +228,18 @@ def test_memory_that_grows_beyond_the_limit_ends_the_process(attempts: Attempts)
 
 def test_memory_asked_for_at_once_is_refused_by_the_system(attempts: Attempts) -> None:
     assert failed(attempts.run("allocate_at_once", memory_bytes=200 * MIB)).type == "OutOfMemory"
+
+
+def test_a_file_that_grows_beyond_the_limit_ends_the_process(attempts: Attempts) -> None:
+    error = failed(attempts.run("write_much", file_bytes=8 * MIB))
+
+    assert (error.type, error.permanent) == ("FileTooLarge", False)
+    assert "more than 8 MiB; raise SLOT_FILE_BYTES" in error.message
+    assert (attempts.work.output / "much").stat().st_size <= 8 * MIB
+
+
+def test_a_file_within_the_limit_is_written(attempts: Attempts) -> None:
+    assert isinstance(attempts.run("write_much", file_bytes=65 * MIB), Outcome)
 
 
 def test_a_long_log_keeps_its_head_and_its_tail(attempts: Attempts) -> None:

@@ -97,6 +97,19 @@ def test_a_job_that_cannot_be_accepted_is_refused_and_not_kept(
     assert queue.list_jobs() == []
 
 
+def test_the_largest_parameters_are_a_setting(store: Store) -> None:
+    queue = JobQueueManager(store, max_parameters_bytes=2_000_000)
+    large = {"names": "x" * 1_500_000}
+
+    job_id = queue.create_job(dataset_uuid=str(uuid.uuid4()), job_type="dataset_conversion", parameters=large)
+
+    assert queue.get_job(job_id).parameters == large  # type: ignore[union-attr]
+    with pytest.raises(InvalidParameters, match="more than 2000000; put it into a file"):
+        queue.create_job(
+            dataset_uuid=str(uuid.uuid4()), job_type="dataset_conversion", parameters={"names": "x" * (20 << 20)}
+        )
+
+
 def test_one_wrong_job_among_many_keeps_all_out(queue: JobQueueManager) -> None:
     good: dict[str, Any] = {"dataset_uuid": HEART, "job_type": CONVERSION, "parameters": {}}
 

@@ -74,6 +74,7 @@ def test_an_unknown_public_name_is_an_attribute_error() -> None:
         ("scientistcloud.cli", ("numpy", "fastapi", "tensorstore", "sqlite3")),
         ("scientistcloud.portal.app", ("numpy", "tensorstore", "tifffile", "netCDF4", "PIL", "h5py")),
         ("scientistcloud.client", ("numpy", "fastapi", "sqlite3")),
+        ("scientistcloud.service.background", ("opentelemetry", "numpy", "fastapi", "sqlite3")),
     ],
 )
 def test_importing_stays_light(module: str, heavy: tuple[str, ...]) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import click
 
+from scientistcloud import logs
 from scientistcloud.errors import InvalidSettings
 from scientistcloud.layout import DataFolder
 from scientistcloud.settings import PREFIX, Settings, read_settings
@@ -57,10 +58,10 @@ def command(
 
     Prints the address that logs in. DATA_DIR/portal.json has it too, for commands on this machine.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = read_settings(host=host, port=port, data_dir=data_dir)
+    logs.configure(settings.log_format, level=logging.WARNING)
     logging.getLogger("scientistcloud").setLevel(logging.INFO)
     logging.getLogger("scientistcloud.portal.access").setLevel(logging.INFO if access_log else logging.WARNING)
-    settings = read_settings(host=host, port=port, data_dir=data_dir)
     slots = max(1, (os.cpu_count() or 2) // 2) if workers is None else workers
 
     _must_be_writable(settings.folder)
@@ -240,6 +241,8 @@ class Supervisor:
             if self._ending.is_set():
                 return
             pause = 1.0 if time.monotonic() - began > _WELL_SECONDS else min(2 * pause, _LONGEST_PAUSE_SECONDS)
-            _LOG.warning("the worker ended with status %s; started again in %.0f s", status, pause)
+            _LOG.warning(
+                "the worker ended, it is started again%s", logs.facts(status=status, seconds=f"{pause:.0f}")
+            )
             if self._ending.wait(pause):
                 return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import click
@@ -19,12 +18,13 @@ def command(slots: int, worker_id: str | None, data_dir: Path | None) -> None:
 
     The first Ctrl-C or SIGTERM lets what runs end, the second gives it back to the queue.
     """
+    from scientistcloud import logs
     from scientistcloud.assembly import open_store
     from scientistcloud.service.background import BackgroundService
     from scientistcloud.settings import read_settings
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = read_settings(data_dir=data_dir)
+    logs.configure(settings.log_format)
     store = open_store(settings.store_url)
     try:
         BackgroundService(

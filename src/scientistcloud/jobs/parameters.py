@@ -14,7 +14,7 @@ from scientistcloud.errors import InvalidParameters
 from scientistcloud.records import Json
 
 PARAMETERS_LIMIT_BYTES = 1 << 20
-"""Of a job's `parameters`, and of its `result`, as JSON in UTF-8."""
+"""Of a job's `parameters` where nothing else is set, and of its `result`, as JSON in UTF-8."""
 
 DEEPEST = 64
 """Levels of objects and lists in each other."""
@@ -26,14 +26,18 @@ _TYPE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _PERSONS = frozenset({"user", "user_id", "user_email", "owner", "email"})
 
 
-def checked_parameters(value: object) -> Json:
+def checked_parameters(value: object, *, limit_bytes: int = PARAMETERS_LIMIT_BYTES) -> Json:
     """A copy of `value`, a JSON object without a person's key. Raises `InvalidParameters`."""
-    return _checked_object(value, "parameters", refused=_PERSONS)
+    return _checked_object(value, "parameters", refused=_PERSONS, limit_bytes=limit_bytes)
 
 
 def checked_result(value: object) -> Json | None:
     """A copy of `value`, a JSON object or None. Raises `InvalidParameters`."""
-    return None if value is None else _checked_object(value, "result", refused=frozenset())
+    return (
+        None
+        if value is None
+        else _checked_object(value, "result", refused=frozenset(), limit_bytes=PARAMETERS_LIMIT_BYTES)
+    )
 
 
 def checked_uuid(value: object) -> str:
@@ -92,7 +96,7 @@ def checked_fraction(value: object) -> float:
     raise InvalidParameters(f"progress is {_shown(value)}; give a number from 0 to 1")
 
 
-def _checked_object(value: object, name: str, *, refused: frozenset[str]) -> Json:
+def _checked_object(value: object, name: str, *, refused: frozenset[str], limit_bytes: int) -> Json:
     if not isinstance(value, Mapping):
         raise InvalidParameters(f"{name} is {_shown(value)}; give a JSON object (a dict)")
     _check_value(value, name, refused=refused, depth=0)
@@ -101,9 +105,9 @@ def _checked_object(value: object, name: str, *, refused: frozenset[str]) -> Jso
         size_bytes = len(text.encode())
     except UnicodeEncodeError:
         raise InvalidParameters(f"{name} holds a text that is not valid Unicode; mend or remove it") from None
-    if size_bytes > PARAMETERS_LIMIT_BYTES:
+    if size_bytes > limit_bytes:
         raise InvalidParameters(
-            f"{name} takes {size_bytes} bytes as JSON, more than {PARAMETERS_LIMIT_BYTES}; put it into a file and "
+            f"{name} takes {size_bytes} bytes as JSON, more than {limit_bytes}; put it into a file and "
             "give its path"
         )
     copy: dict[str, Any] = json.loads(text)

@@ -14,6 +14,7 @@ from typing import Any
 from scientistcloud.errors import InvalidParameters, SourceError
 from scientistcloud.jobs.parameters import (
     ATTEMPTS_LIMIT,
+    PARAMETERS_LIMIT_BYTES,
     checked_fraction,
     checked_name,
     checked_parameters,
@@ -44,6 +45,8 @@ class JobQueueManager:
         For how long a claimed job belongs to its worker without a heartbeat.
     max_pending_per_dataset
         Unfinished jobs that one data set may have; beyond it `create_job` raises `QueueFull`. None: no cap.
+    max_parameters_bytes
+        How large a job's parameters may be, as JSON; beyond it `create_job` raises `InvalidParameters`.
 
     Raises
     ------
@@ -52,11 +55,17 @@ class JobQueueManager:
     """
 
     def __init__(
-        self, store: Store, *, lease_seconds: float = 30, max_pending_per_dataset: int | None = None
+        self,
+        store: Store,
+        *,
+        lease_seconds: float = 30,
+        max_pending_per_dataset: int | None = None,
+        max_parameters_bytes: int = PARAMETERS_LIMIT_BYTES,
     ) -> None:
         self._jobs = store.jobs
         self._lease_seconds = checked_seconds(lease_seconds, "lease_seconds")
         self._max_pending = max_pending_per_dataset
+        self._max_parameters_bytes = max_parameters_bytes
 
     # -- creating --------------------------------------------------------------------------------
 
@@ -77,7 +86,7 @@ class JobQueueManager:
         A known `idempotency_key` for the same data set and type gives the id it gave before, whatever became of
         that job. Raises `InvalidParameters`, `IdempotencyConflict`, `QueueFull`.
         """
-        new = _checked(
+        new = self._checked(
             dataset_uuid=dataset_uuid,
             job_type=job_type,
             parameters=parameters,
@@ -91,7 +100,7 @@ class JobQueueManager:
 
     def create_jobs(self, jobs: Sequence[Mapping[str, Any]]) -> list[str]:
         """Add many, each given by the keywords of `create_job`: all in one commit on an embedded database."""
-        new = [_checked(**_with_known_keywords(each)) for each in jobs]
+        new = [self._checked(**_with_known_keywords(each)) for each in jobs]
         return self._jobs.create(new, max_pending_per_dataset=self._max_pending) if new else []
 
     # -- working ---------------------------------------------------------------------------------
@@ -260,6 +269,34 @@ class JobQueueManager:
         """The queue's figures at this moment."""
         return self._jobs.stats()
 
+    # -- details ---------------------------------------------------------------------------------
+
+    def _checked(
+        self,
+        *,
+        dataset_uuid: object,
+        job_type: object,
+        parameters: object,
+        priority: object = 2,
+        max_attempts: object = 3,
+        run_at: object = None,
+        timeout_seconds: object = None,
+        idempotency_key: object = None,
+    ) -> NewJob:
+        return NewJob(
+            job_id=str(uuid.uuid4()),
+            dataset_uuid=checked_uuid(dataset_uuid),
+            job_type=checked_type(job_type),
+            parameters=checked_parameters(parameters, limit_bytes=self._max_parameters_bytes),
+            priority=checked_whole(priority, "priority", least=1, most=3),
+            max_attempts=checked_whole(max_attempts, "max_attempts", least=1, most=ATTEMPTS_LIMIT),
+            run_at=None if run_at is None else checked_time(run_at, "run_at"),
+            timeout_seconds=None
+            if timeout_seconds is None
+            else checked_seconds(timeout_seconds, "timeout_seconds"),
+            idempotency_key=None if idempotency_key is None else checked_name(idempotency_key, "idempotency_key"),
+        )
+
 
 _KEYWORDS = frozenset(inspect.signature(JobQueueManager.create_job).parameters) - {"self"}
 _NEEDED = frozenset({"dataset_uuid", "job_type", "parameters"})
@@ -281,30 +318,6 @@ def _with_known_keywords(job: Mapping[str, Any]) -> dict[str, Any]:
     if missing := sorted(_NEEDED - job.keys()):
         raise InvalidParameters(f"create_jobs needs {', '.join(missing)} for each job")
     return dict(job)
-
-
-def _checked(
-    *,
-    dataset_uuid: object,
-    job_type: object,
-    parameters: object,
-    priority: object = 2,
-    max_attempts: object = 3,
-    run_at: object = None,
-    timeout_seconds: object = None,
-    idempotency_key: object = None,
-) -> NewJob:
-    return NewJob(
-        job_id=str(uuid.uuid4()),
-        dataset_uuid=checked_uuid(dataset_uuid),
-        job_type=checked_type(job_type),
-        parameters=checked_parameters(parameters),
-        priority=checked_whole(priority, "priority", least=1, most=3),
-        max_attempts=checked_whole(max_attempts, "max_attempts", least=1, most=ATTEMPTS_LIMIT),
-        run_at=None if run_at is None else checked_time(run_at, "run_at"),
-        timeout_seconds=None if timeout_seconds is None else checked_seconds(timeout_seconds, "timeout_seconds"),
-        idempotency_key=None if idempotency_key is None else checked_name(idempotency_key, "idempotency_key"),
-    )
 
 
 def _checked_types(job_types: Sequence[str] | None) -> list[str] | None:

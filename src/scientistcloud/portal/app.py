@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from scientistcloud import __version__
 from scientistcloud.errors import ScientistCloudError
-from scientistcloud.portal.api import data, datasets, events, health, jobs, uploads
+from scientistcloud.portal.api import data, datasets, events, health, jobs, metrics, uploads
 from scientistcloud.portal.dependencies import Caller, Gate
 from scientistcloud.portal.guards import (
     AccessLog,
@@ -44,7 +44,7 @@ from scientistcloud.uploads.processor import UploadProcessor
 _LOG = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
-FOR_PROGRAMS = ("/api/", "/data/", "/view-data/", "/healthz", "/readyz", "/static/", "/viewer/")
+FOR_PROGRAMS = ("/api/", "/data/", "/view-data/", "/healthz", "/readyz", "/metrics", "/static/", "/viewer/")
 STREAMS_ITS_BODY = ("/api/uploads",)
 BODY_LIMIT_BYTES = 2 * MIB
 
@@ -71,10 +71,11 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
         data_dir=settings.data_dir,
         limits=Limits.of(settings),
         max_pending_per_dataset=settings.max_pending_per_dataset,
+        max_parameters_bytes=settings.max_parameters_bytes,
     )
 
     app.mount("/static", PublicFiles(directory=STATIC), name="static")
-    for module in (health, uploads, datasets, jobs, events, data):
+    for module in (health, metrics, uploads, datasets, jobs, events, data):
         app.include_router(module.router)
     for module in (login, datasets_page, deleted_page, dataset_page, jobs_page, live_rows, view):
         app.include_router(module.router)

@@ -114,6 +114,12 @@ def _caller(asker: Annotated[Asker, Depends(_checked)]) -> Person:
     return asker.person
 
 
+def _operator(caller: Annotated[Person, Depends(_caller)]) -> Person:
+    if not caller.operator:
+        raise Forbidden("the figures and workers of the queue are the operator's to see; ask them")
+    return caller
+
+
 def _own_page(request: Request, asker: Annotated[Asker, Depends(_asker)]) -> Person:
     if asker.csrf_token is not None and request.headers.get("sec-fetch-site") != "same-origin":
         raise Forbidden("another site sent this request; do it from the portal's own page")
@@ -132,6 +138,8 @@ TheAsker = Annotated[Asker, Depends(_checked)]
 """Who asks, with the token that forms must carry."""
 Caller = Annotated[Person, Depends(_caller)]
 """Who asks; a request that changes something has shown that it came from our own page."""
+Operator = Annotated[Person, Depends(_operator)]
+"""Who asks, an operator."""
 OwnPage = Annotated[Person, Depends(_own_page)]
 """Who asks, from a page of ours that cannot carry the token; for what changes nothing here."""
 TheStore = Annotated[Store, Depends(_store)]

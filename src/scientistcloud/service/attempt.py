@@ -28,11 +28,14 @@ from scientistcloud.errors import (
 )
 from scientistcloud.jobs.queue import JobQueueManager
 from scientistcloud.layout import DataFolder
+from scientistcloud.logs import facts
 from scientistcloud.ports import FormStore, Store
 from scientistcloud.records import Job, JobError, Progress
-from scientistcloud.service.child import OUT_OF_MEMORY
+from scientistcloud.service.child import FILE_TOO_LARGE, OUT_OF_MEMORY
 from scientistcloud.service.joblog import JobLog
 from scientistcloud.service.runner import Runner
+from scientistcloud.service.tally import Tally
+from scientistcloud.service.tracing import Tracing
 from scientistcloud.tasks.contract import Outcome, Work
 
 logger = logging.getLogger(__name__)
@@ -40,6 +43,7 @@ T = TypeVar("T")
 
 _PROGRESS_SECONDS = 0.25
 _LOOK_SECONDS = 1.0
+LEASE_LOST = "lease_lost"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +54,13 @@ class Workplace:
     queue: JobQueueManager
     forms: FormStore
     runner: Runner
+    tally: Tally
+    tracing: Tracing
     folder: DataFolder
     lease_seconds: float
     stall_seconds: float
     memory_bytes: int
+    file_bytes: int
     log_bytes: int
 
 
@@ -77,6 +84,7 @@ class Attempt:
         self.job = job
         self._now = place.store.clock.monotonic
         self._log: JobLog | None = None
+        self._error: JobError | None = None
         #: Set by one thread, read by the other.
         self._lost = self._cancelled = self._cut = False
         self._progress = self._progress_written = Progress()
@@ -88,21 +96,30 @@ class Attempt:
     def run(self) -> None:
         """See the attempt to its end; raises nothing."""
         started = time.monotonic()
+        traced = self._place.tracing.began(self.job)
         try:
-            outcome = self._work()
-            self._end("completed", started, outcome=outcome)
-        except LeaseLost as lost:
-            self._say(logging.WARNING, "lease lost, nothing more is changed", reason=lost)
-        except Cancelled:
-            self._end("cancelled", started)
-        except _Cut:
-            self._end("released", started)
-        except Exception as failed:  # noqa: BLE001  recorded on the job; the service goes on
-            error = self._described(failed)
-            self._end("failed", started, error=error)
+            how = self._see_to_its_end(started)
         finally:
             if self._log is not None:
                 self._log.close()
+        self._place.tally.ended(self.job, how, seconds=time.monotonic() - started)
+        traced(how, self._error)
+
+    def _see_to_its_end(self, started: float) -> str:
+        """Work, and write down how it ended; in one word."""
+        try:
+            outcome = self._work()
+            return self._end("completed", started, outcome=outcome)
+        except LeaseLost as lost:
+            self._say(logging.WARNING, "lease lost, nothing more is changed", reason=lost)
+            return LEASE_LOST
+        except Cancelled:
+            return self._end("cancelled", started)
+        except _Cut:
+            return self._end("released", started)
+        except Exception as failed:  # noqa: BLE001  recorded on the job; the service goes on
+            self._error = self._described(failed)
+            return self._end("failed", started, error=self._error)
 
     def cut(self) -> None:
         """End the work and give the job back, its try not counted."""
@@ -186,6 +203,7 @@ class Attempt:
                 source=source,
                 output=output,
                 memory_bytes=self._place.memory_bytes,
+                file_bytes=self._place.file_bytes,
                 report=lambda _fraction, _step: None,
             ),
             log=self._log,
@@ -198,8 +216,8 @@ class Attempt:
 
     def _end(
         self, how: str, started: float, *, outcome: Outcome | None = None, error: JobError | None = None
-    ) -> None:
-        """Write down how the attempt ended: on the job, then on the data set."""
+    ) -> str:
+        """Write down how the attempt ended: on the job, then on the data set; what came of it, in one word."""
         place, job = self._place, self.job
         try:
             if how != "completed":
@@ -209,13 +227,15 @@ class Attempt:
             self._insist(lambda: settle(place.store, job.dataset_uuid, token=job.token, form=form, sensor=sensor))
         except LeaseLost as lost:
             self._say(logging.WARNING, "lease lost at the end, nothing more is changed", reason=lost)
+            return LEASE_LOST
         except Exception:  # care settles what is left
-            logger.exception("attempt not written down dataset_uuid=%s job_id=%s", job.dataset_uuid, job.job_id)
+            logger.exception("attempt not written down%s", facts(dataset_uuid=job.dataset_uuid, job_id=job.job_id))
         else:
             seconds = time.monotonic() - started
             if self._log is not None:
                 self._log.note(f"{how} after {seconds:.1f} s" + (f": {error.message}" if error else ""))
             self._say(logging.INFO, f"attempt {how}", seconds=f"{seconds:.2f}", error=error.type if error else None)
+        return how
 
     def _end_job(self, how: str, outcome: Outcome | None, error: JobError | None) -> None:
         queue, job = self._place.queue, self.job
@@ -317,21 +337,25 @@ class Attempt:
                 return JobError(type=kind, message=text)
             case _:
                 logger.error(
-                    "attempt broke dataset_uuid=%s job_id=%s",
-                    self.job.dataset_uuid,
-                    self.job.job_id,
+                    "attempt broke%s",
+                    facts(dataset_uuid=self.job.dataset_uuid, job_id=self.job.job_id),
                     exc_info=failed,
                 )
                 return JobError(type=kind, message=f"the service met an unexpected {kind}: {text}; see its log")
 
-    def _say(self, level: int, event: str, **facts: object) -> None:
-        said = "".join(f" {name}={value}" for name, value in facts.items() if value is not None)
-        logger.log(level, "%s dataset_uuid=%s job_id=%s%s", event, self.job.dataset_uuid, self.job.job_id, said)
+    def _say(self, level: int, event: str, **more: object) -> None:
+        job = self.job
+        logger.log(
+            level,
+            "%s%s",
+            event,
+            facts(dataset_uuid=job.dataset_uuid, job_id=job.job_id, worker_id=job.worker_id, **more),
+        )
 
 
 def again(job: Job, error: JobError) -> bool:
     """Whether an earlier try of this run ended by the same signal or memory limit: then a third would, too."""
-    if not error.type.startswith("KilledBy") and error.type != OUT_OF_MEMORY:
+    if not error.type.startswith("KilledBy") and error.type not in (OUT_OF_MEMORY, FILE_TOO_LARGE):
         return False
     number = job.attempt
     for earlier in reversed(job.history):

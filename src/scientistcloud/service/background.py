@@ -10,6 +10,7 @@ import logging
 import random
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -21,12 +22,15 @@ from scientistcloud.assembly import open_forms
 from scientistcloud.datasets.settling import settle
 from scientistcloud.errors import LeaseLost, ScientistCloudError, Transient
 from scientistcloud.jobs.queue import JobQueueManager
+from scientistcloud.logs import facts
 from scientistcloud.ports import Store
 from scientistcloud.records import Job, JobError, JobStatus, Worker
 from scientistcloud.service import presence
 from scientistcloud.service.attempt import Attempt, Workplace
 from scientistcloud.service.care import Care
 from scientistcloud.service.runner import Runner
+from scientistcloud.service.tally import WORKER_LOST, Tally
+from scientistcloud.service.tracing import tracing
 from scientistcloud.settings import Settings, read_settings
 
 logger = logging.getLogger(__name__)
@@ -72,17 +76,24 @@ class BackgroundService:
         self.settings = settings or read_settings(data_dir=Path(data_dir))
         self.folder = self.settings.folder
         lease = self.settings.lease_seconds
-        self.job_queue = JobQueueManager(store, lease_seconds=lease)
+        self.job_queue = JobQueueManager(
+            store, lease_seconds=lease, max_parameters_bytes=self.settings.max_parameters_bytes
+        )
+        self._tally = Tally()
+        self._tracing = tracing()
         self._runner = Runner(tasks=tasks, silence_seconds=lease)
         self._place = Workplace(
             store=store,
             queue=self.job_queue,
             forms=open_forms(self.folder.root, wait_seconds=lease),
             runner=self._runner,
+            tally=self._tally,
+            tracing=self._tracing,
             folder=self.folder,
             lease_seconds=lease,
             stall_seconds=self.settings.stall_seconds,
             memory_bytes=self.settings.slot_memory_bytes,
+            file_bytes=self.settings.slot_file_bytes or self.settings.max_upload_bytes,
             log_bytes=self.settings.log_bytes,
         )
         self._running: dict[Attempt, threading.Thread] = {}
@@ -101,18 +112,18 @@ class BackgroundService:
             presence.check_database_is_here(self.store, lease_seconds=self.settings.lease_seconds)
             self.worker_id = stack.enter_context(presence.worker_name(self.folder, self.worker_id or None))
             presence.check_installation(self.store, self.folder)
+            stack.callback(self._tracing.close)
             stack.callback(self._runner.stop)
             self._runner.start()
             started_at = self.store.clock.now()
             self._announce(started_at)
             stack.callback(self._leave)
+            stack.callback(lambda: self._tally.hand_over(self.store.counters))
             self._take_back_from_dead(predecessor=True)
             stack.enter_context(self._signals())
             stack.enter_context(self._beside(lambda: self._keep_leases(started_at), "pulse"))
             stack.enter_context(self._beside(self._take_care, "care"))
-            logger.info(
-                "worker started worker_id=%s slots=%d data_dir=%s", self.worker_id, self.slots, self.folder.root
-            )
+            self._say(logging.INFO, "worker started", slots=self.slots, data_dir=self.folder.root)
             try:
                 self._process_jobs()
             except BaseException:
@@ -120,7 +131,7 @@ class BackgroundService:
                 raise
             finally:
                 self._drain()
-            logger.info("worker ended worker_id=%s", self.worker_id)
+            self._say(logging.INFO, "worker ended")
 
     def stop(self) -> None:
         """Claim nothing more; called again: end what runs and give it back. Safe in a signal handler."""
@@ -135,23 +146,36 @@ class BackgroundService:
             if not self._free.acquire(timeout=_PULSE_SECONDS):
                 continue
             job = None
+            since = self.store.clock.now()
             try:
+                job_types = self._types_below_their_limit()
+                all_types = len(job_types) == len(self._runner.job_types)
                 job = self.job_queue.get_next_job(
-                    self.worker_id, job_types=self._runner.job_types, wait_seconds=_WAIT_SECONDS
+                    self.worker_id,
+                    job_types=job_types,
+                    # One that is at its limit may be below it soon.
+                    wait_seconds=_WAIT_SECONDS if all_types else _PULSE_SECONDS,
                 )
                 failures = 0
             except Transient as failed:
                 failures += 1
+                self._tally.outage()
                 pause = min(0.1 * 2**failures, _LONGEST_PAUSE_SECONDS) * random.uniform(0.5, 1)  # noqa: S311  jitter
-                logger.warning(
-                    "no answer to a claim, next in %.1f s worker_id=%s: %s", pause, self.worker_id, failed
+                self._say(
+                    logging.WARNING, "no answer to a claim, trying again", seconds=f"{pause:.1f}", reason=failed
                 )
                 self._ended.wait(pause)
             finally:
                 if job is None:
                     self._free.release()
             if job is not None:
+                self._tally.claimed(job, waited_since=since)
                 self._start(job)
+
+    def _types_below_their_limit(self) -> list[str]:
+        running = Counter(attempt.job.job_type for attempt in list(self._running))
+        limits = self.settings.job_type_limits
+        return [each for each in self._runner.job_types if running[each] < limits.get(each, self.slots)]
 
     def _start(self, job: Job) -> None:
         attempt = Attempt(self._place, job)
@@ -169,7 +193,7 @@ class BackgroundService:
     def _drain(self) -> None:
         """Wait for what runs; end it once the end was asked for again."""
         if self._running:
-            logger.info("draining worker_id=%s running=%d", self.worker_id, len(self._running))
+            self._say(logging.INFO, "draining", running=len(self._running))
         while running := list(self._running.items()):
             for attempt, thread in running:
                 if self._stops > 1:
@@ -189,6 +213,7 @@ class BackgroundService:
             if now - announced >= min(lease / 3, 10):
                 announced = now
                 self._announce(started_at)
+                self._tally.hand_over(self.store.counters)
             if now - looked >= 1:
                 looked = now
                 self._take_back_from_dead()
@@ -222,13 +247,13 @@ class BackgroundService:
         try:
             self.store.workers.announce(entry)
         except ScientistCloudError as failed:
-            logger.warning("worker not announced worker_id=%s: %s", self.worker_id, failed)
+            self._say(logging.WARNING, "worker not announced", reason=failed)
 
     def _leave(self) -> None:
         try:
             self.store.workers.leave(self.worker_id)
         except ScientistCloudError as failed:
-            logger.warning("worker's entry not removed worker_id=%s: %s", self.worker_id, failed)
+            self._say(logging.WARNING, "worker's entry not removed", reason=failed)
 
     def _take_back_from_dead(self, *, predecessor: bool = False) -> None:
         """Give out again at once what workers of this host left behind: a lock that can be had tells of a death.
@@ -245,24 +270,28 @@ class BackgroundService:
                             self._take_back(worker.worker_id)
                             self.store.workers.leave(worker.worker_id)
         except (ScientistCloudError, OSError) as failed:
-            logger.warning("jobs of dead workers not looked for worker_id=%s: %s", self.worker_id, failed)
+            self._say(logging.WARNING, "jobs of dead workers not looked for", reason=failed)
 
     def _take_back(self, dead: str) -> None:
         for job in self.store.jobs.find(status=JobStatus.RUNNING, limit=10_000):
             if job.worker_id != dead:
                 continue
-            logger.warning(
-                "worker died, its job is given out again dataset_uuid=%s job_id=%s worker_id=%s",
-                job.dataset_uuid,
-                job.job_id,
-                dead,
+            self._say(
+                logging.WARNING,
+                "worker died, its job is given out again",
+                dataset_uuid=job.dataset_uuid,
+                job_id=job.job_id,
+                dead=dead,
             )
-            error = JobError(type="WorkerLost", message=f"worker {dead} ended while it worked; see what ended it")
+            error = JobError(type=WORKER_LOST, message=f"worker {dead} ended while it worked; see what ended it")
             try:
                 self.store.jobs.fail(job, error, retry_after_seconds=0)
                 settle(self.store, job.dataset_uuid)
             except LeaseLost:
                 continue  # its lease ran out meanwhile
+
+    def _say(self, level: int, event: str, **more: object) -> None:
+        logger.log(level, "%s%s", event, facts(worker_id=self.worker_id, **more))
 
     @contextmanager
     def _beside(self, what: Callable[[], None], name: str) -> Iterator[None]:
@@ -272,7 +301,7 @@ class BackgroundService:
             try:
                 what()
             except BaseException:
-                logger.exception("%s broke, the worker ends worker_id=%s", name, self.worker_id)
+                logger.exception("%s broke, the worker ends%s", name, facts(worker_id=self.worker_id))
                 self._stops = 2
 
         thread = threading.Thread(target=run, name=name)

@@ -17,6 +17,7 @@ from scientistcloud.datasets.settling import settle
 from scientistcloud.errors import CallersMistake, NotFound, ScientistCloudError, Stale
 from scientistcloud.jobs.queue import JobQueueManager
 from scientistcloud.layout import DataFolder
+from scientistcloud.logs import facts
 from scientistcloud.ports import FormStore, Store
 from scientistcloud.records import ConversionTarget, JobStatus
 from scientistcloud.settings import Settings
@@ -51,6 +52,7 @@ class Care:
         self._folder = folder
         self._worker_id = worker_id
         self._keep = timedelta(days=settings.keep_jobs_days)
+        self._keep_most = settings.keep_jobs
         self._keep_deleted = timedelta(days=settings.keep_deleted_days)
         self._stopped = stopped
         #: Between two rounds.
@@ -65,7 +67,7 @@ class Care:
                 self._looked_at = None  # the next time it is ours, begin with everything
                 return
         except ScientistCloudError as failed:
-            logger.warning("no care worker_id=%s: %s", self._worker_id, failed)
+            self._say("no care", reason=failed)
             return
         for part in (self._recover, self._remove_deleted, self._keep_promises, self._reconcile, self._sweep):
             self._try(part)
@@ -75,22 +77,25 @@ class Care:
         try:
             self._store.meta.release(ROLE, self._worker_id)
         except ScientistCloudError as failed:
-            logger.warning("care not handed over worker_id=%s: %s", self._worker_id, failed)
+            self._say("care not handed over", reason=failed)
+
+    def _say(self, event: str, **more: object) -> None:
+        logger.warning("%s%s", event, facts(worker_id=self._worker_id, **more))
 
     def _try(self, part: Callable[[], None]) -> None:
         try:
             part()
         except ScientistCloudError as failed:
-            logger.warning("care did not finish worker_id=%s part=%s: %s", self._worker_id, part.__name__, failed)
+            self._say("care did not finish", part=part.__name__, reason=failed)
         except Exception:
-            logger.exception("care broke worker_id=%s part=%s", self._worker_id, part.__name__)
+            logger.exception("care broke%s", facts(worker_id=self._worker_id, part=part.__name__))
 
     # -- its parts ---------------------------------------------------------------------------------
 
     def _recover(self) -> None:
         self._store.jobs.adopt()
         if recovered := self._store.jobs.recover():
-            logger.info("recovered %d jobs worker_id=%s", recovered, self._worker_id)
+            logger.info("jobs recovered%s", facts(number=recovered, worker_id=self._worker_id))
 
     def _remove_deleted(self) -> None:
         """Ask for the removal of what was deleted long enough ago."""
@@ -121,7 +126,7 @@ class Care:
                         self._store.targets.update(now, fulfilled(now))
                         settle(self._store, target.uuid)
             except ScientistCloudError as failed:
-                logger.warning("promised job not created dataset_uuid=%s: %s", target.uuid, failed)
+                self._say("promised job not created", dataset_uuid=target.uuid, reason=failed)
 
     def _reconcile(self) -> None:
         """Look after each data set whose jobs changed since the last round."""
@@ -135,7 +140,7 @@ class Care:
                 self.look_after(dataset_uuid)
             except ScientistCloudError as failed:
                 whole = False
-                logger.warning("data set not settled dataset_uuid=%s: %s", dataset_uuid, failed)
+                self._say("data set not settled", dataset_uuid=dataset_uuid, reason=failed)
         if whole:
             self._looked_at = now
 
@@ -145,19 +150,19 @@ class Care:
         if self._swept_at is not None and now - self._swept_at < _SWEEP_SECONDS:
             return
         oldest = self._store.clock.now() - self._keep
-        while pruned := self._store.jobs.prune(before=oldest, limit=_PRUNE_AT_ONCE):
+        while pruned := self._store.jobs.prune(before=oldest, keep=self._keep_most, limit=_PRUNE_AT_ONCE):
             for job_id in pruned:
                 try:
                     self._folder.log(job_id).unlink(missing_ok=True)
                 except (OSError, CallersMistake) as failed:
-                    logger.warning("log not removed job_id=%s: %s", job_id, failed)
+                    self._say("log not removed", job_id=job_id, reason=failed)
         for dataset_uuid in self._forms.untidy():
             if self._stopped():
                 return
             try:
                 self.look_after(dataset_uuid)
             except ScientistCloudError as failed:
-                logger.warning("folder not tidied dataset_uuid=%s: %s", dataset_uuid, failed)
+                self._say("folder not tidied", dataset_uuid=dataset_uuid, reason=failed)
         self._swept_at = now
 
     # -- one data set ------------------------------------------------------------------------------

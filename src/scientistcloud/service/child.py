@@ -31,6 +31,7 @@ from scientistcloud.tasks.contract import Task, Work
 ANSWER_BYTES = 2**20
 """How long the outcome of a task may be, as JSON; pixels and tables belong into files."""
 OUT_OF_MEMORY = "OutOfMemory"
+FILE_TOO_LARGE = "FileTooLarge"
 _REPORT_SECONDS = 0.1
 _GIB = 2**30
 _PR_SET_PDEATHSIG = 1
@@ -95,6 +96,12 @@ def _attempt(tasks: Mapping[str, Task], service: socket.socket) -> int:
         # Wide: address space is mapped far beyond what is used. What is used is watched by the service.
         wide = 2 * work.memory_bytes + 2 * _GIB
         resource.setrlimit(resource.RLIMIT_DATA, (wide, wide))
+        if work.file_bytes is not None:
+            # Python ignores the signal of that limit, and then a library may go on without what it could not write.
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+            allowed = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+            most = work.file_bytes if allowed == resource.RLIM_INFINITY else min(work.file_bytes, allowed)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
         os.chdir(work.output)
         outcome = tasks[work.job_type].run(work)
         answer = {"outcome": asdict(outcome)}

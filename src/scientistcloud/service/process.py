@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from scientistcloud.records import JobError, Progress
-from scientistcloud.service.child import ANSWER_BYTES, OUT_OF_MEMORY
+from scientistcloud.service.child import ANSWER_BYTES, FILE_TOO_LARGE, OUT_OF_MEMORY
 from scientistcloud.service.joblog import JobLog
 from scientistcloud.tasks.contract import Outcome, Work
 
@@ -187,6 +187,11 @@ class Process:
     def _verdict(self) -> Outcome | JobError:
         if self._status is None:
             return JobError(type="TemplateLost", message="the process that starts attempts was ended; tried again")
+        if self._status == -signal.SIGXFSZ and (limit := self._work.file_bytes) is not None:
+            return JobError(
+                type=FILE_TOO_LARGE,
+                message=f"the work wrote a file of more than {limit >> 20} MiB; raise SLOT_FILE_BYTES",
+            )
         if self._status < 0:
             name = (
                 signal.Signals(-self._status).name if -self._status in set(signal.Signals) else str(-self._status)

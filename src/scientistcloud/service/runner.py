@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from scientistcloud.errors import BrokenPlugin, Unavailable
+from scientistcloud.logs import facts
 from scientistcloud.records import JobError
 from scientistcloud.service.joblog import JobLog
 from scientistcloud.service.process import KILL_SECONDS, MESSAGE_BYTES, Process, Watch
@@ -102,7 +103,10 @@ class Runner:
             yield attempt
         finally:
             if not attempt.end():
-                logger.error("template does not answer, it is ended job_id=%s", work.job_id)
+                logger.error(
+                    "template does not answer, it is ended%s",
+                    facts(dataset_uuid=work.dataset_uuid, job_id=work.job_id),
+                )
                 self.stop()
             attempt.close()
 

@@ -32,6 +32,8 @@ class Work:
     #: What the attempt may hold in memory.
     memory_bytes: int
     report: Report
+    #: How large a file it may write, beyond which the system ends it; None: as large as it likes.
+    file_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

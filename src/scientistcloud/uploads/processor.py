@@ -26,6 +26,7 @@ from scientistcloud.errors import (
     ScientistCloudError,
     Unavailable,
 )
+from scientistcloud.jobs.parameters import PARAMETERS_LIMIT_BYTES
 from scientistcloud.jobs.queue import JobQueueManager
 from scientistcloud.layout import DataFolder, source_path
 from scientistcloud.ports import Store
@@ -53,7 +54,7 @@ class UploadProcessor:
         The data folder; uploads and data sets lie in it, on one file system.
     limits
         None: no limits but the disk's reserve of 5 %.
-    max_pending_per_dataset
+    max_pending_per_dataset, max_parameters_bytes
         As in `JobQueueManager`.
     """
 
@@ -64,11 +65,14 @@ class UploadProcessor:
         data_dir: Path,
         limits: Limits | None = None,
         max_pending_per_dataset: int | None = None,
+        max_parameters_bytes: int = PARAMETERS_LIMIT_BYTES,
     ) -> None:
         self.store = store
         self.folder = DataFolder(Path(data_dir).absolute())
         self.uploads = UploadsFolder(self.folder, clock=store.clock, limits=limits or Limits())
-        self._queue = JobQueueManager(store, max_pending_per_dataset=max_pending_per_dataset)
+        self._queue = JobQueueManager(
+            store, max_pending_per_dataset=max_pending_per_dataset, max_parameters_bytes=max_parameters_bytes
+        )
         self._digesting: set[str] = set()
         self._durable_folders: set[Path] = set()
         self._stopping = Event()
