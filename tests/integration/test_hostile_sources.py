@@ -122,13 +122,6 @@ def test_links_within_the_file_are_no_harm(tmp_path: Path) -> None:
     reader.close()
 
 
-def test_plain_hdf5_is_named_as_not_handled_yet(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "scan.h5", "w") as file:
-        file["counts"] = np.zeros((4, 5))
-
-    assert "HDF5 is not handled yet in this version" in refused(tmp_path / "scan.h5", UnsupportedSource)
-
-
 def test_old_netcdf_4_without_the_librarys_mark_is_netcdf(tmp_path: Path) -> None:
     path = netcdf4(tmp_path / "old.nc")
     with h5py.File(path, "r+") as file:

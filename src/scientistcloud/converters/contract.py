@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from scientistcloud.errors import UnsupportedSource
 from scientistcloud.omezarr.image import Reader
 
 HEAD_BYTES = 4096
@@ -27,12 +28,18 @@ class ReadOptions:
     axes: tuple[str, ...] | None = None
     #: Spacing by axis name, in the axis' unit.
     spacing: Mapping[str, float] = field(default_factory=dict)
+    #: Rows and columns of a scan whose frames come one after the other.
+    scan: tuple[int, int] | None = None
     #: The filter before a MAPIR camera's sensor, where its model does not say it: ``OCN``.
     bands: str | None = None
     #: The sensor that was named; None: the content decides.
     sensor: str | None = None
     #: A folder for what does not fit memory; None: where the system keeps such files.
     scratch: Path | None = None
+
+
+class OtherFormat(UnsupportedSource):
+    """The file shares its magic number with a format of ours, and is of another."""
 
 
 class Converter(Protocol):
@@ -54,7 +61,7 @@ class Converter(Protocol):
 
         What `options` overrule, the registry sees to for every reader (`overruled.py`); a converter may look at
         them to save itself work. Where several converters recognise a file, one that raises `UnsupportedSource`
-        hands it on to the next.
+        hands it on to the next; its words are shown where no other can, unless it says `OtherFormat`.
 
         Raises `UnreadableSource`, `UnsupportedSource`, or `UnsafeSource` for a file that names another one
         outside `root`. Trusts no header: sizes are checked against the file before anything is allocated.

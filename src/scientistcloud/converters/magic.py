@@ -4,9 +4,7 @@ from __future__ import annotations
 
 # How files of well-known formats begin, what they are, and what would help.
 _KNOWN = (
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file that is no netCDF", "HDF5 is not handled yet in this version"),
-    (b"\x89HMP\r\n\x1a\n", "an HDF5 file behind a user block", "HDF5 is not handled yet in this version"),
-    (b"\x0e\x03\x13\x01", "an HDF4 file", "convert it to netCDF, for example with h4toh5 and ncks"),
+    (b"\x0e\x03\x13\x01", "an HDF4 file, which is no HDF5", "convert it with h4toh5"),
     (b"(version)", "an OpenVisus IDX header", "IDX is not handled yet in this version"),
     (b"PK\x03\x04", "a ZIP archive", "unpack it and send the files"),
     (b"\x1f\x8b", "a gzip archive", "unpack it and send the files"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from scientistcloud import plugins
-from scientistcloud.converters.contract import HEAD_BYTES, Converter, ReadOptions, ReadsIfNamed
+from scientistcloud.converters.contract import HEAD_BYTES, Converter, OtherFormat, ReadOptions, ReadsIfNamed
 from scientistcloud.converters.magic import seen
 from scientistcloud.converters.names import natural
 from scientistcloud.converters.overruled import Overruled
@@ -139,7 +139,7 @@ def _open(
             return converters[name].open(files, root=root, options=options), name
         except UnsupportedSource as no:
             refused.append(no)
-    raise refused[0]
+    raise next((no for no in refused if not isinstance(no, OtherFormat)), refused[0])
 
 
 def _check_sensor(asked: str, found: str, name: str, *, alike: Sequence[str]) -> None:

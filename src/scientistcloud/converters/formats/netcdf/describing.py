@@ -12,8 +12,10 @@ import numpy as np
 from scientistcloud.converters.choice import unique
 from scientistcloud.converters.formats.netcdf.attributes import attributes, reduction, unpacked
 from scientistcloud.converters.formats.netcdf.coordinates import REFERENCES, Coordinates
-from scientistcloud.converters.formats.netcdf.roles import Meaning, meaning, since
+from scientistcloud.converters.formats.netcdf.roles import meaning, since
 from scientistcloud.converters.formats.netcdf.variables import Variable
+from scientistcloud.converters.roles import Meaning
+from scientistcloud.converters.spacing import even
 from scientistcloud.converters.units import ome_length, ome_time
 from scientistcloud.omezarr.image import Array, Axis, AxisKind, Coordinate, Image
 
@@ -90,7 +92,7 @@ class Describer:
             split = " and ".join(variable.dims[dim].name for dim in roles.split)
             warnings.append(f"{variable.path} has more axes than an image may have: one image for each {split}")
         made = []
-        for fixed in roles.views(variable.dims):
+        for fixed in roles.views(variable.shape):
             where = "".join(f", {variable.dims[dim].name} {fixed[dim] + 1}" for dim in roles.split)
             coordinates, stored_names = self._attendants(variable, fixed)
             image = Image(
@@ -115,20 +117,12 @@ class Describer:
         coordinate = self._coordinates.of_dimension.get(dimension.path)
         if coordinate is None or dimension.length < 2:
             return plain
-        values = unpacked(coordinate, self._values_of(coordinate))
-        if not np.isfinite(values).all():
-            return plain
-        # Single precision leaves a grid uneven: in the fifth digit of steps of 0.75°, in the second of 0.001°.
-        step = float(values[-1] - values[0]) / (dimension.length - 1)
-        rounding = np.finfo(coordinate.dtype).eps * np.abs(values).max() if coordinate.dtype.kind == "f" else 0.0
-        if not 0 < abs(step) < math.inf or not np.allclose(np.diff(values), step, rtol=1e-3, atol=2 * rounding):
+        found = even(unpacked(coordinate, self._values_of(coordinate)), coordinate.dtype)
+        if found is None:
             return plain
         units = coordinate.text("units")
         unit = ome_time(units) if kind is AxisKind.TIME or since(units) else ome_length(units)
-        # `scale` has to be positive and the order stays as stored, so where a coordinate falls only it can say
-        # where a pixel lies; the axis counts from its first pixel.
-        origin = float(values[0]) if step > 0 else 0.0
-        return replace(plain, spacing=abs(step), origin=origin, unit=unit)
+        return replace(plain, spacing=found[0], origin=found[1], unit=unit)
 
     def _attendants(self, variable: Variable, fixed: dict[int, int]) -> tuple[list[Coordinate], dict[str, str]]:
         """Coordinates of an image, and the name in the store of each, by path."""

@@ -1,0 +1,346 @@
+"""Where the chunks of a data set lie in its file, and reading boxes out of them in threads.
+
+h5py inflates on one core under a lock. Here the chunks' places are asked once; their bytes are then read by
+position and decoded by several threads, without the library.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from array import array
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from scientistcloud.converters.formats.hdf5.files import OpenFile
+from scientistcloud.converters.formats.hdf5.filters import DoesNotDecode, Filter, pipeline, undone
+from scientistcloud.converters.formats.hdf5.tree import Dataset
+from scientistcloud.converters.hdf5_links import DAMAGES
+from scientistcloud.errors import UnreadableSource
+from scientistcloud.omezarr.image import Array
+
+Index = tuple[slice, ...]
+_KEPT_BYTES = 64 << 20
+_SMALL_BYTES = 16 << 10  # chunks below are handled many at a time
+_BATCH_BYTES = 1 << 20  # of the file are read at once where chunks are small
+_GAP_BYTES = 4 << 10  # a smaller gap is read over
+_DEFLATED_AT_MOST = 1032
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The chunks that are there, in the order of their numbers (row-major over the grid)."""
+
+    grid: tuple[int, ...]
+    numbers: Array
+    offsets: Array
+    sizes: Array
+    masks: Array
+
+    def find(self, numbers: Array) -> Array:
+        """The row of each chunk; -1 for those that are not there."""
+        rows = np.searchsorted(self.numbers, numbers)
+        rows[rows == len(self.numbers)] = 0
+        there = self.numbers[rows] == numbers if len(self.numbers) else np.zeros(len(numbers), np.bool_)
+        return np.where(there, rows, -1)
+
+
+def table_of(dataset: Dataset) -> Table:
+    """Ask the library where the chunks are. Raises `UnreadableSource` for places behind the file's end."""
+    chunk, file = dataset.handle.chunks, dataset.file
+    grid = tuple(-(-n // c) for n, c in zip(dataset.shape, chunk, strict=True))
+    places = [array("q") for _ in range(4)]
+
+    def take(found: Any) -> None:
+        number = 0
+        for at, length, count in zip(found.chunk_offset, chunk, grid, strict=True):
+            number = number * count + at // length
+        for column, value in zip(places, (number, found.byte_offset, found.size, found.filter_mask), strict=True):
+            column.append(value)
+
+    try:
+        dataset.handle.id.chunk_iter(take)
+    except (*DAMAGES, OverflowError) as broken:
+        raise UnreadableSource(
+            f"{file.name} is damaged: the places of the chunks of {dataset.path} cannot be read; upload it again"
+        ) from broken
+    numbers, offsets, sizes, masks = (np.frombuffer(column, np.int64) for column in places)
+    if len(numbers) and (int(offsets.min()) < 0 or int((offsets + sizes).max()) > file.size):
+        raise UnreadableSource(
+            f"{file.name} is damaged or cut off: chunks of {dataset.path} lie behind its end; upload it again"
+        )
+    order = np.argsort(numbers, kind="stable")
+    return Table(grid, *(column[order] for column in (numbers, offsets, sizes, masks)))
+
+
+class ChunkReader:
+    """Boxes of values of chunked data sets. Safe from several threads."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="hdf5")
+        self._tables: dict[tuple[int, int], Chunked] = {}
+        self._lock = threading.Lock()
+        self._kept = _Kept()
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True)
+        self._kept.clear()
+
+    def read(self, dataset: Dataset, index: Index) -> Array:
+        """As stored, in the byte order of the file."""
+        with self._lock:
+            if dataset.key not in self._tables:
+                self._tables[dataset.key] = Chunked.of(dataset)
+            chunked = self._tables[dataset.key]
+        first = [part.start // c for part, c in zip(index, chunked.chunk, strict=True)]
+        counts = [-(-part.stop // c) - f for part, c, f in zip(index, chunked.chunk, first, strict=True)]
+        numbers = np.zeros((), np.int64)
+        for start, count, length in zip(first, counts, chunked.table.grid, strict=True):
+            numbers = np.add.outer(numbers * length, np.arange(start, start + count))
+        rows = chunked.table.find(numbers.reshape(-1))
+        if chunked.chunk_bytes <= _SMALL_BYTES and len(rows) > 16:
+            return self._read_small(chunked, rows, index, first, counts)
+        return self._read_large(chunked, rows, index, first, counts)
+
+    # -- many small chunks at a time ----------------------------------------------------------------
+
+    def _read_small(
+        self, chunked: Chunked, rows: Array, index: Index, first: Sequence[int], counts: Sequence[int]
+    ) -> Array:
+        cells = np.empty((len(rows), chunked.chunk_bytes), np.uint8)
+        empty = rows < 0
+        if empty.any():
+            cells[empty] = np.full(math.prod(chunked.chunk), chunked.fill, chunked.dtype).view(np.uint8).reshape(-1)
+        (there,) = np.nonzero(~empty)
+        there = there[np.argsort(chunked.table.offsets[rows[there]], kind="stable")]
+        batches = list(_batches(chunked.table, rows[there]))
+        jobs = [(there[part], rows[there[part]]) for part in batches]
+        for _ in self._pool.map(lambda job: chunked.fill_cells(cells, *job), jobs):
+            pass
+        # (grid, chunk) -> (grid 0, chunk 0, grid 1, chunk 1 …) -> one array
+        rank = len(counts)
+        tiles = cells.view(chunked.dtype).reshape(*counts, *chunked.chunk)
+        tiles = tiles.transpose(
+            [axis for pair in zip(range(rank), range(rank, 2 * rank), strict=True) for axis in pair]
+        )
+        whole = tiles.reshape([n * c for n, c in zip(counts, chunked.chunk, strict=True)])
+        begins = [f * c for f, c in zip(first, chunked.chunk, strict=True)]
+        return np.ascontiguousarray(
+            whole[tuple(slice(part.start - at, part.stop - at) for part, at in zip(index, begins, strict=True))]
+        )
+
+    # -- large chunks -------------------------------------------------------------------------------
+
+    def _read_large(
+        self, chunked: Chunked, rows: Array, index: Index, first: Sequence[int], counts: Sequence[int]
+    ) -> Array:
+        out = np.empty([part.stop - part.start for part in index], chunked.dtype)
+        if (rows < 0).any():
+            out[...] = chunked.fill
+        jobs = [
+            (int(row), tuple(f + at for f, at in zip(first, place, strict=True)))
+            for row, place in zip(rows.tolist(), np.ndindex(*counts), strict=True)
+            if row >= 0
+        ]
+
+        def copy(job: tuple[int, tuple[int, ...]]) -> None:
+            row, place = job
+            begins = [at * c for at, c in zip(place, chunked.chunk, strict=True)]
+            inside = tuple(
+                slice(max(part.start, b) - b, min(part.stop, b + c) - b)
+                for part, b, c in zip(index, begins, chunked.chunk, strict=True)
+            )
+            target = tuple(
+                slice(b + part.start - whole.start, b + part.stop - whole.start)
+                for part, b, whole in zip(inside, begins, index, strict=True)
+            )
+            real = [min(c, n - b) for c, n, b in zip(chunked.chunk, chunked.dataset.shape, begins, strict=True)]
+            taken = math.prod(part.stop - part.start for part in inside)
+            if taken == math.prod(real):
+                out[target] = chunked.decoded(row, place)[inside]
+            else:
+                out[target] = self._kept.get(chunked, row, place, taken=taken, size=math.prod(real))[inside]
+
+        if len(jobs) == 1:
+            copy(jobs[0])
+        else:
+            for _ in self._pool.map(copy, jobs):
+                pass
+        return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunked:
+    """A data set whose chunks are decoded by us."""
+
+    dataset: Dataset
+    table: Table
+    filters: tuple[Filter, ...]
+    chunk: tuple[int, ...]
+    #: Of the values in the file.
+    dtype: np.dtype[Any]
+    #: The value of chunks that are not in the file.
+    fill: Any
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Chunked:
+        fill = dataset.handle.fillvalue
+        return cls(
+            dataset, table_of(dataset), pipeline(dataset.handle), dataset.handle.chunks, dataset.stored, fill
+        )
+
+    @property
+    def chunk_bytes(self) -> int:
+        return math.prod(self.chunk) * self.dtype.itemsize
+
+    def decoded(self, row: int, place: tuple[int, ...]) -> Array:
+        """The chunk in `row` of the table, whole; the part of an edge chunk behind the data means nothing."""
+        table = self.table
+        offset, size = int(table.offsets[row]), int(table.sizes[row])
+        stored = _pread(self.dataset.file, size, offset)
+        return self._values(stored, int(table.masks[row]), place)
+
+    def fill_cells(self, cells: Array, into: Array, rows: Array) -> None:
+        """Put the chunks in `rows` of the table, near each other in the file, into `cells`, a row for each."""
+        table, width = self.table, self.chunk_bytes
+        offsets, sizes = table.offsets[rows], table.sizes[rows]
+        start = int(offsets.min())
+        block = _pread(self.dataset.file, int((offsets + sizes).max()) - start, start)
+        if not self.filters and (sizes == width).all():
+            cells[into] = np.frombuffer(block, np.uint8)[(offsets - start)[:, None] + np.arange(width)]
+            return
+        view = memoryview(block)
+        columns = (
+            into.tolist(),
+            rows.tolist(),
+            (offsets - start).tolist(),
+            sizes.tolist(),
+            table.masks[rows].tolist(),
+        )
+        for cell, row, at, size, mask in zip(*columns, strict=True):
+            place = np.unravel_index(int(table.numbers[row]), table.grid)
+            values = self._values(view[at : at + size], mask, tuple(map(int, place)))
+            cells[cell] = values.reshape(-1).view(np.uint8)
+
+    def _values(self, stored: Any, mask: int, place: tuple[int, ...]) -> Array:
+        if self.filters and not mask and len(stored) == self.chunk_bytes and self._is_at_edge(place):
+            return self._by_library(
+                place
+            )  # HDF5 can be told to leave edge chunks unfiltered, and marks them nowhere
+        try:
+            block = undone(stored, self.filters, mask, size_bytes=self.chunk_bytes)
+        except DoesNotDecode as broken:
+            raise self._damaged(place, broken) from broken
+        return block.view(self.dtype).reshape(self.chunk)
+
+    def _is_at_edge(self, place: Sequence[int]) -> bool:
+        ends = zip(place, self.chunk, self.dataset.shape, strict=True)
+        return any((at + 1) * c > n for at, c, n in ends)
+
+    def _by_library(self, place: tuple[int, ...]) -> Array:
+        part = tuple(
+            slice(at * c, min((at + 1) * c, n))
+            for at, c, n in zip(place, self.chunk, self.dataset.shape, strict=True)
+        )
+        out = np.zeros(self.chunk, self.dtype)
+        try:
+            out[tuple(slice(0, each.stop - each.start) for each in part)] = self.dataset.handle[part]
+        except DAMAGES as broken:
+            raise self._damaged(place, broken) from broken
+        return out
+
+    def _damaged(self, place: Sequence[int], broken: BaseException) -> UnreadableSource:
+        why = " ".join(str(broken).split()) or type(broken).__name__
+        at = ", ".join(map(str, place))
+        return UnreadableSource(
+            f"{self.dataset.file.name} is damaged: chunk ({at}) of {self.dataset.path} does not decode ({why}); "
+            "upload it again"
+        )
+
+
+@dataclass(slots=True)
+class _Entry:
+    values: Future[Array]
+    size_bytes: int
+    #: How many of its values nobody has read yet.
+    left: int
+
+
+class _Kept:
+    """Decoded chunks of which a part was not read yet, so that no chunk is decoded twice while there is room."""
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[tuple[int, int], _Entry] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def clear(self) -> None:
+        with self._lock:
+            self._entries.clear()
+            self._bytes = 0
+
+    def get(self, chunked: Chunked, row: int, place: tuple[int, ...], *, taken: int, size: int) -> Array:
+        """The chunk, of whose `size` values the caller reads `taken`."""
+        key = (id(chunked), row)
+        with self._lock:
+            entry = self._entries.get(key)
+            ours = entry is None
+            if entry is None:
+                entry = self._entries[key] = _Entry(Future(), chunked.chunk_bytes, size)
+                self._bytes += entry.size_bytes
+            self._entries.move_to_end(key)
+            entry.left -= taken
+            self._make_room(key)
+        if ours:
+            try:
+                entry.values.set_result(chunked.decoded(row, place))
+            except BaseException as failed:  # noqa: BLE001 - raised again by whoever asks for the chunk
+                entry.values.set_exception(failed)
+        return entry.values.result()
+
+    def _make_room(self, newest: tuple[int, int]) -> None:
+        if self._entries[newest].left <= 0:
+            self._drop(newest)
+        for key in list(self._entries):
+            if self._bytes <= _KEPT_BYTES:
+                return
+            if key != newest:
+                self._drop(key)
+
+    def _drop(self, key: tuple[int, int]) -> None:
+        self._bytes -= self._entries.pop(key).size_bytes
+
+
+def _batches(table: Table, rows: Array) -> Iterator[slice]:
+    """Runs of `rows`, which are in the order of the file, that are read at once."""
+    if not len(rows):
+        return
+    begins = table.offsets[rows]
+    ends = begins + table.sizes[rows]
+    start = 0
+    apart = np.zeros(len(rows), np.bool_)
+    apart[1:] = begins[1:] - ends[:-1] > _GAP_BYTES
+    breaks = [*np.nonzero(apart)[0].tolist(), len(rows)]
+    for stop in breaks:
+        while start < stop:
+            last = int(np.searchsorted(begins[start:stop], begins[start] + _BATCH_BYTES)) + start
+            yield slice(start, max(start + 1, last))
+            start = max(start + 1, last)
+
+
+def _pread(file: OpenFile, size: int, offset: int) -> bytes:
+    parts: list[bytes] = []
+    while size:
+        part = os.pread(file.fd, size, offset)
+        if not part:
+            raise UnreadableSource(f"{file.name} ends at byte {offset}, within its values; upload it again")
+        parts.append(part)
+        size -= len(part)
+        offset += len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)

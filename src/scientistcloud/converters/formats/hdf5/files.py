@@ -1,0 +1,103 @@
+"""The HDF5 files of a data set: each looked through before it is opened, links between them resolved by us."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+
+from scientistcloud.converters.hdf5_links import ALONE, DAMAGES, damaged, resolved, survey
+from scientistcloud.errors import UnreadableSource, UnsupportedSource
+
+
+@dataclass(slots=True, eq=False)
+class OpenFile:
+    """One opened file. Its values are read by position from `fd`, by the library where that cannot be."""
+
+    path: Path
+    fd: int
+    handle: h5py.File
+    state: tuple[int, int]
+    #: External links by the address of their group and their name: where below the root each leads.
+    links: dict[tuple[int, str], Path] = field(default_factory=dict)
+    #: Virtual data sets by their address: files that they are made of and that are missing.
+    lacking: dict[int, list[str]] = field(default_factory=dict)
+    #: All files that it names.
+    parts: set[Path] = field(default_factory=set)
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def size(self) -> int:
+        return self.state[0]
+
+    def must_be_unchanged(self) -> None:
+        if _state(self.fd) != self.state:
+            raise UnreadableSource(f"{self.name} changed while it was read; convert it again")
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+            self.handle.close()
+
+
+class Files:
+    """Opens files below a root, each once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._opened: dict[Path, OpenFile] = {}
+
+    def open(self, path: Path) -> OpenFile:
+        """The file `path`, which lies below the root.
+
+        Raises `UnreadableSource` for one that does not open, `UnsafeSource` where it, or a file that it is made of,
+        names a file outside the root.
+        """
+        known = self._opened.get(path.resolve())
+        if known is not None:
+            return known
+        found = survey(path)
+        opened = _open(path)
+        self._opened[path.resolve()] = opened
+        for named in found.outside:
+            target = resolved(named, by=path, root=self._root)
+            if named.kind == "storage":
+                raise UnsupportedSource(f"{named.said(path.name)}; send {ALONE}")
+            opened.parts.add(target.resolve())
+            if named.kind == "link":
+                opened.links[named.address, named.where.rsplit("/", 1)[-1]] = target
+                continue
+            # The library itself follows what a view is made of: all of that has to be looked through before.
+            target = target.with_name(target.name.replace("%b", "0"))
+            if target.is_file():
+                self.open(target)
+            else:
+                opened.lacking.setdefault(named.address, []).append(named.filename)
+        return opened
+
+    def all(self) -> list[OpenFile]:
+        return list(self._opened.values())
+
+    def close(self) -> None:
+        while self._opened:
+            self._opened.popitem()[1].close()
+
+
+def _open(path: Path) -> OpenFile:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return OpenFile(path, fd, h5py.File(path, "r", locking=False), _state(fd))
+    except DAMAGES as broken:
+        os.close(fd)
+        raise damaged(path.name, broken) from broken
+
+
+def _state(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_size, status.st_mtime_ns
