@@ -28,7 +28,7 @@ def test_each_setting_has_a_heading_and_each_heading_a_setting() -> None:
 
 def test_each_command_has_a_heading_and_each_heading_a_command() -> None:
     named = {
-        name for line in headings("reference/commands.md") for name in re.findall(r"`scientistcloud (\w+)", line)
+        name for line in headings("reference/commands.md") for name in re.findall(r"`scientistcloud ([\w-]+)", line)
     }
 
     assert named == set(COMMANDS)

@@ -21,7 +21,7 @@ from scientistcloud.datasets.lifecycle import (
 from scientistcloud.errors import InvalidParameters, InvalidTransition, NotFound, Stale
 from scientistcloud.layout import DataFolder
 from scientistcloud.ports import Store
-from scientistcloud.records import Dataset, DatasetStatus, Wanted
+from scientistcloud.records import ConversionTarget, Dataset, DatasetStatus, Wanted
 
 AUTO = "auto"
 """The sensor where nobody named one: the content decides."""
@@ -80,7 +80,7 @@ def close(
         if dataset.closed_at is not None or only_revision not in (None, dataset.revision):
             return dataset
         named = replace(dataset, sensor=checked_sensor(sensor or dataset.sensor))
-        wanted = _conversion(named, revision=dataset.revision + 1) if convert else None
+        wanted = conversion(named, revision=dataset.revision + 1) if convert else None
         return after(named, Closed(wanted, store.clock.now()))
 
     return _change(store, dataset_uuid, closed)
@@ -104,7 +104,7 @@ def want_conversion(store: Store, dataset_uuid: str, *, request: str, sensor: st
 
     def wanting(dataset: Dataset) -> Dataset:
         named = replace(dataset, sensor=checked_sensor(sensor or dataset.sensor))
-        return after(named, ConversionWanted(_conversion(named, revision=dataset.revision, request=request)))
+        return after(named, ConversionWanted(conversion(named, revision=dataset.revision, request=request)))
 
     return _change(store, dataset_uuid, wanting)
 
@@ -178,7 +178,7 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _conversion(dataset: Dataset, *, revision: int, request: str | None = None) -> Wanted:
+def conversion(dataset: ConversionTarget, *, revision: int, request: str | None = None) -> Wanted:
     """The conversion of the sources as they were closed for the `revision`-th time."""
     folder = DataFolder(Path()).dataset(dataset.uuid)  # relative: workers may see DATA_DIR at another place
     key = f"convert:{dataset.uuid}:{revision}"

@@ -23,12 +23,24 @@ ATTEMPTS_LIMIT = 1000
 _NAME_LENGTH = 200
 _TYPE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 # A job works on a data set, whoever's it is: these keys have no place at any depth.
-_PERSONS = frozenset({"user", "user_id", "user_email", "owner", "email"})
+PERSONS = frozenset({"user", "user_id", "user_email", "owner", "email"})
+"""Keys, in small letters, that name a person."""
 
 
 def checked_parameters(value: object, *, limit_bytes: int = PARAMETERS_LIMIT_BYTES) -> Json:
     """A copy of `value`, a JSON object without a person's key. Raises `InvalidParameters`."""
-    return _checked_object(value, "parameters", refused=_PERSONS, limit_bytes=limit_bytes)
+    return _checked_object(value, "parameters", refused=PERSONS, limit_bytes=limit_bytes)
+
+
+def without_persons(value: Any) -> Any:
+    """A copy of the JSON `value` without a person's key at any depth."""
+    match value:
+        case Mapping():
+            return {key: without_persons(each) for key, each in value.items() if str(key).lower() not in PERSONS}
+        case list() | tuple():
+            return [without_persons(each) for each in value]
+        case _:
+            return value
 
 
 def checked_result(value: object) -> Json | None:
