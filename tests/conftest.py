@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+import pymongo
 import pytest
 from hypothesis import settings
+
+from mongo_server import MongoServer, real_server
 
 # An example may take as long as it likes: what is slow on a busy machine is no bug.
 settings.register_profile("patient", deadline=None)
@@ -44,3 +49,25 @@ def chromium() -> str:
     if not found:
         unavailable("Chromium", "apt-get install chromium, or name one in SCIENTISTCLOUD_TEST_CHROMIUM")
     return found
+
+
+@pytest.fixture(scope="session")
+def mongodb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server that speaks MongoDB's protocol: SCIENTISTCLOUD_TEST_MONGODB_URL, else one for each xdist worker."""
+    if named := real_server():
+        yield named.rstrip("/")
+        return
+    server = MongoServer(tmp_path_factory.mktemp("mongodb"))
+    server.start()
+    yield f"mongodb://{server.address}"
+    server.stop()
+
+
+@pytest.fixture
+def mongodb_url(mongodb_server: str) -> Iterator[str]:
+    """A database on it that nobody else uses; dropped afterwards."""
+    name = f"scientistcloud_test_{uuid.uuid4().hex[:12]}"
+    server, question, options = mongodb_server.partition("?")
+    yield f"{server.rstrip('/')}/{name}{question}{options}"
+    with pymongo.MongoClient[dict[str, object]](mongodb_server) as client:
+        client.drop_database(name)

@@ -15,7 +15,8 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
     Parameters
     ----------
     url
-        ``sqlite:///PATH``: the embedded database in one file.
+        ``sqlite:///PATH``: the embedded database in one file. ``mongodb://HOST/DATABASE``: one on a server, with
+        whatever else MongoDB's addresses may say (``mongodb+srv://``, user and password, options).
     clock
         Wall and monotonic time, for tests; None: the system's.
 
@@ -24,7 +25,7 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
     InvalidSettings
         No database of that kind is known, or its folder cannot be used.
     IncompatibleInstallation
-        The file is no database of ScientistCloud, or of a newer version.
+        It is no database of ScientistCloud, or of a newer version.
     Unavailable
         It does not answer.
     """
@@ -33,9 +34,14 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
         from scientistcloud.database.sqlite.store import SqliteStore
 
         return SqliteStore(Path(rest[1:]), clock=clock)
+    if separator and scheme in ("mongodb", "mongodb+srv"):
+        from scientistcloud.database.mongo.store import MongoStore
+
+        return MongoStore(url, clock=clock)
     shown = f"{scheme}://…" if separator else repr(url)  # the rest can hold a password
     raise InvalidSettings(
-        f"the database {shown} is not known here; set DATABASE_URL to sqlite:////absolute/path.db"
+        f"the database {shown} is not known here; set DATABASE_URL to sqlite:////absolute/path.db or "
+        "mongodb://host/database"
     )
 
 

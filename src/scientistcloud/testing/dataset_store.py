@@ -50,6 +50,9 @@ def now_of(store: Store, dataset: Dataset) -> Dataset:
 class DatasetStoreContract:
     """The data sets with their people."""
 
+    #: The shortest time that a record keeps.
+    time_step = timedelta(microseconds=1)
+
     @pytest.fixture
     def store(self) -> Iterator[Store]:
         raise NotImplementedError
@@ -65,7 +68,7 @@ class DatasetStoreContract:
             tags=("heart", "β"),
             description="a line\nand another",
             public=True,
-            closed_at=NOON + timedelta(microseconds=1),
+            closed_at=NOON + self.time_step,
             revision=2,
             wanted=WANTED,
             token=7,

@@ -206,7 +206,8 @@ class CareContract(JobStoreFixtures):
         def work() -> None:
             while not got:
                 got.extend(job.job_id for job in [claim(store)] if job)
-                store.jobs.wait(20)
+                if not got:
+                    store.jobs.wait(20)
 
         sleeper = threading.Thread(target=work)
         sleeper.start()

@@ -8,18 +8,17 @@ import json
 import random
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
 from scientistcloud.database.sqlite.rows import JOB_COLUMNS, JOB_NAMES, Row, changes, column, job_of
-from scientistcloud.errors import IdempotencyConflict, InvalidParameters, NotFound, QueueFull
+from scientistcloud.errors import IdempotencyConflict, NotFound, QueueFull
 from scientistcloud.jobs import lifecycle
+from scientistcloud.jobs.adoption import adopted
 from scientistcloud.jobs.lifecycle import CANARY, Beat, Claimed, Due, Event, Lost, Promoted, Retried
-from scientistcloud.jobs.parameters import checked_parameters, checked_type, checked_uuid
 from scientistcloud.jobs.retry import LOST_PAUSE_SECONDS, pause_seconds
-from scientistcloud.records import Job, JobError, JobStatus, NewJob, WaitsFor
+from scientistcloud.records import Job, NewJob, WaitsFor
 
 STEP = 100
 """How many jobs of a kind one transaction moves at most, so that a million due at once hold nobody up."""
@@ -183,8 +182,18 @@ class Steps:
             "WHERE seq IS NULL LIMIT ?",
             (STEP,),
         ).fetchall()
-        for n, *five in rows:
-            job = self._adopted(*five)
+        for n, job_id, dataset_uuid, job_type, status, parameters in rows:
+            self._connection.execute("INSERT OR IGNORE INTO types (job_type) VALUES (?)", (job_type,))
+            job = adopted(
+                job_id=job_id,
+                dataset_uuid=dataset_uuid,
+                job_type=job_type,
+                status=status,
+                parameters=parameters,
+                seq=self._next_seq(dataset_uuid),
+                line_free=self._line_free(dataset_uuid),
+                now=self._now,
+            )
             values = {name: column(getattr(job, name)) for name in JOB_NAMES}
             self._connection.execute(f"UPDATE jobs SET {_assignments(values)} WHERE n = :n", values | {"n": n})
             self._note(job)
@@ -268,28 +277,6 @@ class Steps:
                 self._save(before, lifecycle.after(before, Due(line_free=free), self._now))
             moved += len(due)
         return moved
-
-    def _adopted(self, job_id: str, dataset_uuid: str, job_type: str, status: str, parameters: Any) -> Job:
-        new = NewJob(job_id=job_id, dataset_uuid=dataset_uuid, job_type=job_type, parameters={})
-        wrong = None
-        try:
-            new = replace(new, parameters=checked_parameters(json.loads(parameters)))
-            checked_uuid(dataset_uuid)
-            checked_type(job_type)
-            known = JobStatus(status)
-        except (InvalidParameters, ValueError, TypeError) as refused:
-            known, wrong = JobStatus.FAILED, str(refused)
-        self._connection.execute("INSERT OR IGNORE INTO types (job_type) VALUES (?)", (job_type,))
-        job = lifecycle.created(
-            new, seq=self._next_seq(dataset_uuid), line_free=self._line_free(dataset_uuid), now=self._now
-        )
-        if not known.ended:
-            return job
-        ended = replace(job, status=known, head=None, waits_for=None, rank=None, finished_at=self._now)
-        if wrong is None:
-            return ended
-        error = JobError(type="InvalidParameters", message=f"{wrong}; insert it anew", permanent=True)
-        return replace(ended, error=error)
 
     def _job(self, job_id: str) -> Job:
         for job in self._jobs("WHERE job_id = :job_id AND seq IS NOT NULL", job_id=job_id):

@@ -1,0 +1,1 @@
+"""Facts on a MongoDB server, for workers on any number of machines."""

@@ -1,0 +1,210 @@
+"""Sleep until there may be work, and know when something changed: one thread that watches the server meanwhile.
+
+A process wakes its own sleepers at once. Of other processes' writes it hears by a change stream where the server
+is a replica set, else by looking some times a second, each process at moments of its own. The thread runs only
+while somebody sleeps or asks for the mark of change.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from pymongo.change_stream import DatabaseChangeStream
+from pymongo.errors import OperationFailure
+
+from scientistcloud.database.mongo.collection import Document
+from scientistcloud.database.mongo.connection import Connection
+from scientistcloud.errors import ScientistCloudError, Unavailable
+from scientistcloud.records import JobStatus, WaitsFor
+
+logger = logging.getLogger(__name__)
+
+_SHORTEST_SECONDS, _LONGEST_SECONDS, _GROWTH = 0.03, 0.25, 1.3
+_WANTED_SECONDS = 3.0
+_LOOKED_AT = 100
+# A hundred idle workers that hear of one job must not all ask for it at once.
+_SPREAD_SECONDS = 0.0005
+_COUNT_SECONDS = 30.0
+
+
+class Waking:
+    """The bell and the mark of change of one process. `streams` None: change streams where the server has them."""
+
+    def __init__(self, connection: Connection, *, streams: bool | None = None) -> None:
+        self._connection = connection
+        self._streams = streams
+        self._bell = threading.Condition()
+        self._rung = 0
+        self._mark = 0
+        self._woken = threading.local()
+        self._sleepers = 0
+        self._asked_at = 0.0
+        self._thread: threading.Thread | None = None
+        self._closed = threading.Event()
+        self._workers = (0, float("-inf"))
+        self._ready: frozenset[str] = frozenset()
+        self._newest: object = None
+
+    def begin(self) -> None:
+        """Know the state from which changes are told. Raises `Unavailable`."""
+        if self._streams is None:
+            hello = self._connection.hello()
+            self._streams = "setName" in hello or hello.get("msg") == "isdbgrid"
+        self._ready, self._newest = self._look_for_ready(), self._look_for_newest()
+
+    def ring(self) -> None:
+        """A job may have become claimable, or due earlier."""
+        with self._bell:
+            self._rung += 1
+            self._bell.notify_all()
+
+    def changed(self) -> None:
+        """Something was written."""
+        with self._bell:
+            self._mark += 1
+
+    def mark(self) -> int:
+        """Another number soon after a write by any process; asks nothing of the server."""
+        self._connection.check()
+        self._asked_at = time.monotonic()
+        self._watch()
+        return self._mark
+
+    def sleep(self, seconds: float, until_due: float | None) -> bool:
+        """Until somebody rang since this thread woke last, or a job is due; whether that was so."""
+        due = until_due is not None and until_due <= seconds
+        deadline = time.monotonic() + (until_due if due and until_due is not None else seconds)
+        with self._bell:
+            self._sleepers += 1
+            self._watch()
+            try:
+                while self._rung == getattr(self._woken, "rung", 0):
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        return due
+                    self._bell.wait(left)
+                self._woken.rung = self._rung
+                return True
+            finally:
+                self._sleepers -= 1
+
+    def close(self) -> None:
+        self._closed.set()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(10)
+
+    # -- the thread ------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        with self._bell:
+            if self._thread is None and not self._closed.is_set():
+                self._thread = threading.Thread(target=self._run, name="mongo-watch", daemon=True)
+                self._thread.start()
+
+    def _wanted(self) -> bool:
+        return not self._closed.is_set() and (
+            self._sleepers > 0 or time.monotonic() - self._asked_at < _WANTED_SECONDS
+        )
+
+    def _run(self) -> None:
+        watch: Callable[[], None] = self._follow if self._streams else self._look_again_and_again
+        idle_since = time.monotonic()
+        while not self._closed.is_set():
+            if self._wanted():
+                idle_since = time.monotonic()
+            with self._bell:
+                if time.monotonic() - idle_since > _WANTED_SECONDS and not self._sleepers:
+                    self._thread = None
+                    return
+            try:
+                watch()
+            except OperationFailure as refused:
+                logger.warning("no change streams on %s, it is polled: %s", self._connection.place, refused)
+                watch = self._look_again_and_again
+            except ScientistCloudError as failed:
+                if isinstance(failed, Unavailable):
+                    logger.debug("not watched: %s", failed)
+                self._closed.wait(_LONGEST_SECONDS)
+
+    def _look_again_and_again(self) -> None:
+        """Look while somebody cares, at growing distances while nothing changes."""
+        pause = _SHORTEST_SECONDS
+        while True:
+            changed = self._look()
+            if not self._wanted():
+                self._closed.wait(_LONGEST_SECONDS)
+                return
+            pause = _SHORTEST_SECONDS if changed else min(pause * _GROWTH, _LONGEST_SECONDS)
+            if self._closed.wait(pause * random.uniform(0.75, 1.25)):  # noqa: S311  # jitter, not a secret
+                return
+
+    def _look(self) -> bool:
+        changed = False
+        if self._sleepers:
+            before, self._ready = self._ready, self._look_for_ready()
+            if self._ready - before:
+                changed = True
+                self.ring()
+        if time.monotonic() - self._asked_at < _WANTED_SECONDS:
+            newest_before, self._newest = self._newest, self._look_for_newest()
+            if self._newest != newest_before:
+                changed = True
+                self.changed()
+        return changed
+
+    def _look_for_ready(self) -> frozenset[str]:
+        found = self._connection.jobs.find(
+            {"waits_for": WaitsFor.NOTHING.value}, fields=("job_id",), limit=_LOOKED_AT
+        )
+        return frozenset(each["job_id"] for each in found)
+
+    def _look_for_newest(self) -> object:
+        newest: list[object] = [
+            collection.find_one({}, fields=("updated_at",), sort=[("updated_at", -1)])
+            for collection in (self._connection.jobs, self._connection.visstoredatas)
+        ]
+        # Progress comes with heartbeats.
+        newest.append(
+            self._connection.jobs.find_one(
+                {"status": JobStatus.RUNNING.value}, fields=("heartbeat_at",), sort=[("heartbeat_at", -1)]
+            )
+        )
+        return newest
+
+    def _follow(self) -> None:
+        """Listen to the server's stream of changes while somebody cares."""
+        with self._connection.call(self._open_stream) as stream:
+            # What happened while nobody listened.
+            self._look()
+            while self._wanted():
+                change: Document | None = self._connection.call(stream.try_next)
+                if change is None:
+                    continue
+                self.changed()
+                if self._makes_claimable(change):
+                    self._closed.wait(random.random() * _SPREAD_SECONDS * self._number_of_workers())  # noqa: S311
+                    self.ring()
+            with suppress(ScientistCloudError):
+                self._ready, self._newest = self._look_for_ready(), self._look_for_newest()
+
+    def _open_stream(self) -> DatabaseChangeStream[Document]:
+        return self._connection.database.watch(max_await_time_ms=int(1000 * _LONGEST_SECONDS))
+
+    def _makes_claimable(self, change: Document) -> bool:
+        if change.get("ns", {}).get("coll") != "jobs":
+            return False
+        written = change.get("updateDescription", {}).get("updatedFields", {}) or change.get("fullDocument", {})
+        return written.get("waits_for") in (WaitsFor.NOTHING.value, WaitsFor.TIME.value)
+
+    def _number_of_workers(self) -> int:
+        number, counted_at = self._workers
+        if time.monotonic() - counted_at > _COUNT_SECONDS:
+            number = self._connection.workers.count({})
+            self._workers = (number, time.monotonic())
+        return number

@@ -1,0 +1,90 @@
+"""A server that speaks MongoDB's protocol, in a process of its own, with its own data, pid and log files."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sysconfig
+import time
+from pathlib import Path
+
+PROGRAM = Path(sysconfig.get_path("scripts")) / "nx-27017"
+
+
+class MongoServer:
+    """`nx-27017` on a free port, its data below `home`; it can be killed and started again."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it; on the same port where it has run before."""
+        for _attempt in range(5):  # a free port can be taken between the question and the start
+            port = self.port or _free_port()
+            with (self._home / "output.txt").open("ab") as output:
+                self._process = subprocess.Popen(
+                    [
+                        PROGRAM, "--data-dir", self._home / "data", "--host", "127.0.0.1", "--port", str(port),
+                        "--log-file", self._home / "log.txt", "--pid-file", self._home / "pid",
+                    ],
+                    cwd=self._home, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+                )  # fmt: skip
+            if self._listens(port):
+                self.port = port
+                return
+            self.kill()
+        raise AssertionError(f"nx-27017 did not start: {(self._home / 'output.txt').read_text()[-2000:]}")
+
+    def signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """As a power cut would."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def _end(self, number: int) -> None:
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGCONT)
+        self._process.send_signal(number)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def _listens(self, port: int, patience_seconds: float = 30.0) -> bool:
+        assert self._process is not None
+        until = time.monotonic() + patience_seconds
+        while time.monotonic() < until and self._process.poll() is None:
+            try:
+                socket.create_connection(("127.0.0.1", port), 0.2).close()
+            except OSError:
+                time.sleep(0.02)
+            else:
+                return True
+        return False
+
+
+def real_server() -> str | None:
+    """The address of the real server that the tests are to use, without a database; None: the stand-in."""
+    return os.environ.get("SCIENTISTCLOUD_TEST_MONGODB_URL")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
