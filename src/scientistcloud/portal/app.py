@@ -18,6 +18,7 @@ from starlette.responses import Response
 from scientistcloud import __version__
 from scientistcloud.errors import ScientistCloudError
 from scientistcloud.portal.api import data, datasets, events, health, jobs, metrics, uploads
+from scientistcloud.portal.decoding import Decoding
 from scientistcloud.portal.dependencies import Caller, Gate
 from scientistcloud.portal.guards import (
     AccessLog,
@@ -66,6 +67,7 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
     app.state.store = store
     app.state.gate = Gate(settings, store)
     app.state.watcher = Watcher(store)
+    app.state.decoding = Decoding()
     app.state.processor = UploadProcessor(
         store,
         data_dir=settings.data_dir,
@@ -99,6 +101,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             yield
         finally:
             app.state.watcher.close()
+            app.state.decoding.close()
 
 
 def _hosts(settings: Settings) -> set[str]:

@@ -8,8 +8,9 @@ of the arrays is read but the ``zarr.json`` of each finest level.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ OURS = "scientistcloud"
 """The root's attribute where the writer says how the form came about."""
 VIEWABLE = frozenset({"uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32"})
 """What the viewer's shaders read."""
+NUMBERS = VIEWABLE | {"bool", "int64", "float16", "float64", "complex64", "complex128"}
+"""What can be made float32 for looking at."""
+_PARTS = {"amplitude": "", "phase": "~phase"}  # of complex numbers, and how that picture's name ends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,10 +81,16 @@ class Picture:
     grey: bool = False
     #: CF attributes of the finest array: `units`, `long_name`, `scale_factor` …
     attributes: Json = field(default_factory=dict)
+    #: Of complex numbers, what is shown: `amplitude` or `phase`; "" for all others.
+    part: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(axis.length for axis in self.axes)
+
+    @property
+    def channel_axis(self) -> PictureAxis | None:
+        return next((axis for axis in self.axes if axis.kind == "channel"), None)
 
     @property
     def upside_down(self) -> bool:
@@ -89,12 +99,22 @@ class Picture:
         return isinstance(factor, int | float) and factor < 0
 
     @property
+    def made_float32(self) -> bool:
+        """Whether the viewer gets float32 made from what is stored, missing values as NaN."""
+        return self.dtype in NUMBERS - VIEWABLE
+
+    @property
+    def shown_dtype(self) -> str:
+        """The dtype that the viewer gets."""
+        return "float32" if self.made_float32 else self.dtype
+
+    @property
     def why_not(self) -> str | None:
         """Why the viewer cannot show it, for people; None where it can."""
-        if self.dtype in VIEWABLE:
+        if self.dtype in NUMBERS:
             return None
         return (
-            f"The interactive viewer cannot show {self.dtype} values yet, so this is a still picture. "
+            f"The interactive viewer cannot show {self.dtype} values, so this is a still picture. "
             "The values themselves are kept exactly; open them from Python."
         )
 
@@ -119,19 +139,6 @@ def find_picture(pictures: Sequence[Picture], name: str | None) -> Picture:
         if name is None or picture.name == name:
             return picture
     raise NotFound(f"there is no variable {name!r} in this data set; its page lists those that there are")
-
-
-def only_picture(group_metadata: dict[str, Any], picture: Picture) -> dict[str, Any]:
-    """`group_metadata` with the entry of `picture` alone, for a viewer that shows the first entry only."""
-    rewritten: dict[str, Any] = json.loads(json.dumps(group_metadata))
-    ome = rewritten["attributes"]["ome"]
-    ome["multiscales"] = [ome["multiscales"][picture.entry]]
-    if picture.entry > 0:
-        ome["omero"] = {"channels": list(picture.channels)}
-    # Of the whole form, and large: the viewer needs neither.
-    rewritten.pop("consolidated_metadata", None)
-    rewritten["attributes"].pop(OURS, None)
-    return rewritten
 
 
 def metadata_of(form: Path, group: str) -> dict[str, Any]:
@@ -161,7 +168,7 @@ def _of_image(form: Path, group: str, attributes: Json) -> Iterator[Picture]:
         variable = levels[0].rpartition("/")[2]
         channels = _channels(ome, entry, index)
         axes = _axes(entry, array["shape"])
-        yield Picture(
+        picture = Picture(
             name=f"{group}.{variable}" if group else variable,
             label=str(entry.get("name") or variable),
             group=group,
@@ -176,6 +183,19 @@ def _of_image(form: Path, group: str, attributes: Json) -> Iterator[Picture]:
             grey=bool((entry.get("metadata") or {}).get("grey")),
             attributes=array.get("attributes") or {},
         )
+        yield from _parts(picture) if picture.dtype.startswith("complex") else (picture,)
+
+
+def _parts(picture: Picture) -> Iterator[Picture]:
+    """Amplitude, which the writer's windows speak of, and phase."""
+    circle = {"start": -math.pi, "end": math.pi, "min": -math.pi, "max": math.pi}
+    attributes = {key: value for key, value in picture.attributes.items() if key != "units"}
+    for part, ending in _PARTS.items():
+        named = replace(picture, name=picture.name + ending, label=f"{picture.label}, {part}", part=part)
+        if part == "phase":
+            channels = tuple({**each, "window": circle} for each in picture.channels)
+            named = replace(named, channels=channels, histograms=(), attributes={**attributes, "units": "rad"})
+        yield named
 
 
 def _axes(entry: Json, shape: Sequence[int]) -> tuple[PictureAxis, ...]:
@@ -188,12 +208,18 @@ def _axes(entry: Json, shape: Sequence[int]) -> tuple[PictureAxis, ...]:
             name=str(axis["name"]),
             kind=str(axis.get("type") or "custom"),
             length=int(length),
-            scale=float(step),
+            scale=positive(step),
             origin=float(first),
             unit=str(axis.get("unit") or ""),
         )
         for axis, length, step, first in zip(entry["axes"], shape, scale, origin, strict=True)
     )
+
+
+def positive(step: Any) -> float:
+    """A scale as the viewer takes it: a direction has no place in it."""
+    size = abs(float(step))
+    return size if 0 < size < math.inf else 1.0
 
 
 def _metadata(form: Path, parts: tuple[str, ...]) -> dict[str, Any]:

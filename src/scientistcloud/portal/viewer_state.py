@@ -115,7 +115,7 @@ def dimension(axis: PictureAxis) -> tuple[float, str]:
 
 def layers_of(picture: Picture, source: str) -> list[dict[str, Any]]:
     """The picture as layers: one; or one for each channel, added as light."""
-    channel = next((axis for axis in picture.axes if axis.kind == "channel"), None)
+    channel = picture.channel_axis
     if channel is None:
         return [_layer(picture, source, name="picture", shader=shader(picture, COLOUR_MAPS[first_map(picture)]))]
     if picture.rgb:
@@ -175,11 +175,11 @@ def shader(picture: Picture, colours: ColourMap) -> str:
 
 def rgb_shader(picture: Picture) -> str:
     """Three or four channels as they are: red, green, blue, and alpha as transparency."""
-    windows = [window_of(each) or _whole_range(picture.dtype) for each in picture.channels]
+    windows = [window_of(each) or _whole_range(picture.shown_dtype) for each in picture.channels]
     names = "red", "green", "blue", "alpha"
     controls = "".join(
-        f"#uicontrol invlerp {name}(channel={index}, clamp=true, range={_pair(window[:2], picture.dtype)}, "
-        f"window={_pair(window[2:], picture.dtype)})\n"
+        f"#uicontrol invlerp {name}(channel={index}, clamp=true, range={_pair(window[:2], picture.shown_dtype)}, "
+        f"window={_pair(window[2:], picture.shown_dtype)})\n"
         for index, (name, window) in enumerate(zip(names, windows, strict=False))
     )
     alpha = "alpha()" if len(windows) == 4 else "1.0"
@@ -187,40 +187,41 @@ def rgb_shader(picture: Picture) -> str:
 
 
 def _skip_missing(picture: Picture, value: str) -> str:
-    if picture.dtype == "uint64":
+    if picture.shown_dtype == "uint64":
         return ""  # no literals in GLSL
     lines = ""
-    if picture.dtype.startswith("float"):
+    if picture.shown_dtype == "float32":
         lines += f"  if (isnan({value})) {{ emitTransparent(); return; }}\n"
-    for missing in missing_values(picture):
+    for missing in () if picture.made_float32 else missing_values(picture):
         same = f"{_raw(picture, value)} == {_literal(missing, picture.dtype)}"
         lines += f"  if ({same}) {{ emitTransparent(); return; }}\n"
     return lines
 
 
-def missing_values(picture: Picture) -> tuple[float, ...]:
+def missing_values(picture: Picture) -> tuple[float | int, ...]:
     """Stored values that mean "no data", NaN left out."""
-    named = (_as_number(picture.attributes.get(name)) for name in ("_FillValue", "missing_value"))
+    said = (picture.attributes.get(name) for name in ("_FillValue", "missing_value"))
+    named = (_as_number(each) for value in said for each in (value if isinstance(value, list) else [value]))
     return tuple(dict.fromkeys(value for value in named if value is not None and math.isfinite(value)))
 
 
 def _raw(picture: Picture, value: str) -> str:
-    return value if picture.dtype in ("float32", "uint64") else f"toRaw({value})"
+    return value if picture.shown_dtype in ("float32", "uint64") else f"toRaw({value})"
 
 
 def _literal(value: float, dtype: str) -> str:
     if dtype.startswith("float"):
-        return f"float({value!r})"
+        return f"float({float(value)!r})"
     return f"{int(value)}u" if dtype.startswith("uint") else str(int(value))
 
 
-def _as_number(value: Any) -> float | None:
+def _as_number(value: Any) -> float | int | None:
     """A CF attribute as a number; xarray writes those of floats as base64 of a little-endian double."""
     match value:
         case bool():
             return None
         case int() | float():
-            return float(value)
+            return value
         case str():
             try:
                 return float(struct.unpack("<d", base64.b64decode(value, validate=True))[0])
@@ -252,7 +253,7 @@ def _layer(
     }
     window = window or (window_of(picture.channels[0]) if picture.channels else None)
     if window is not None:
-        start, end, low, high = (_stored(value, picture.dtype) for value in window)
+        start, end, low, high = (_stored(value, picture.shown_dtype) for value in window)
         layer["shaderControls"] = {"contrast": {"range": [start, end], "window": [low, high]}}
     return layer
 

@@ -2,24 +2,29 @@
 
 ``/data/UUID/source/…`` and ``/data/UUID/converted.ome.zarr/…`` are what is there now; ``/data/UUID/@TOKEN/…`` is
 one publication of the form, which never changes, so browsers keep it. ``/view-data/UUID/@TOKEN/NAME/…`` holds
-the same chunks under metadata with the one variable NAME, because viewers show the first of `multiscales` alone.
+the same chunks under metadata with the one variable NAME, because viewers show the first of `multiscales` alone;
+where the viewer cannot read the dtype, as float32, chunk by chunk. ``…/value?at=I,J`` is what is stored at a place.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Annotated, Any, cast
 from urllib.parse import quote
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from scientistcloud.errors import NotFound
+from scientistcloud.errors import InvalidParameters, NotFound
 from scientistcloud.layout import CONVERTED, PREVIEW
+from scientistcloud.portal.decoding import Decoding
 from scientistcloud.portal.dependencies import SeenDataset, TheSettings
 from scientistcloud.portal.files import file_answer
-from scientistcloud.portal.forms import METADATA, Picture, find_picture, metadata_of, only_picture, pictures_of
+from scientistcloud.portal.forms import METADATA, Picture, find_picture, metadata_of, pictures_of
 from scientistcloud.portal.guards import FILE_POLICY
+from scientistcloud.portal.viewer_metadata import chunk_index, float32_array, only_picture
+from scientistcloud.portal.viewer_state import missing_values
 from scientistcloud.records import Dataset
 from scientistcloud.settings import Settings
 
@@ -30,19 +35,54 @@ FRESH = "private, no-cache"
 _BYTES = "application/octet-stream"
 
 
+def _decoding(request: Request) -> Decoding:
+    return cast("Decoding", request.app.state.decoding)
+
+
+TheDecoding = Annotated[Decoding, Depends(_decoding)]
+
+
+@router.get("/view-data/{uuid}/@{token}/{name}/value")
+def get_value(
+    dataset: SeenDataset, token: int, name: str, at: str, settings: TheSettings, decoding: TheDecoding
+) -> dict[str, str]:
+    """The value stored at one place of the full resolution, to its last digit; `at`: an index for each axis."""
+    form = form_folder(dataset, settings, token)
+    picture = find_picture(pictures_of(form, token), name)
+    try:
+        place = [int(each) for each in at.split(",")]
+    except ValueError:
+        raise InvalidParameters(f"at is {at!r}; give a whole number for each axis, such as 3,10,20") from None
+    found = decoding.value(form / picture.levels[0], place, token=token, part=picture.part)
+    return {"value": found, "dtype": picture.dtype}
+
+
 @router.get("/view-data/{uuid}/@{token}/{name}/{path:path}", response_class=Response)
 @router.head("/view-data/{uuid}/@{token}/{name}/{path:path}", include_in_schema=False)
 def get_view_data(
-    dataset: SeenDataset, token: int, name: str, path: str, request: Request, settings: TheSettings
+    dataset: SeenDataset,
+    token: int,
+    name: str,
+    path: str,
+    request: Request,
+    settings: TheSettings,
+    decoding: TheDecoding,
 ) -> Response:
-    """The form as the viewer reads it: one variable."""
+    """The form as the viewer reads it: one variable, of a dtype that it knows."""
     form = form_folder(dataset, settings, token)
     picture = find_picture(pictures_of(form, token), name)
     if path == METADATA:
-        rewritten = json.dumps(only_picture(metadata_of(form, picture.group), picture)).encode()
-        body = b"" if request.method == "HEAD" else rewritten
-        headers = _file_headers(FOR_EVER) | {"Content-Length": str(len(rewritten))}
-        return Response(body, headers=headers, media_type="application/json")
+        return _metadata_answer(only_picture(metadata_of(form, picture.group), picture), request)
+    if picture.made_float32:
+        within = f"{picture.group}/{path}".lstrip("/")
+        if within.removesuffix(f"/{METADATA}") in picture.levels:
+            array = metadata_of(form, within.removesuffix(f"/{METADATA}"))
+            return _metadata_answer(float32_array(array), request)
+        if (found := chunk_index(within, picture)) is not None:
+            level, index = found
+            missing = missing_values(picture)
+            chunk = decoding.chunk(form / level, index, token=token, missing=missing, part=picture.part or "value")
+            return _made_answer(chunk, request, _BYTES)
     return _form_file(form / picture.group, path, request, FOR_EVER)
 
 
@@ -87,6 +127,11 @@ def pictures(dataset: Dataset, settings: Settings) -> tuple[Picture, ...]:
     return () if token is None else pictures_of(settings.folder.dataset(dataset.uuid).converted, token)
 
 
+def value_address(dataset: Dataset, picture: Picture) -> str:
+    """Where the values of `picture` can be asked for, one at a time."""
+    return f"/view-data/{dataset.uuid}/@{form_token(dataset)}/{quote(picture.name)}/value"
+
+
 def _form_file(root: Path, path: str, request: Request, cache: str) -> Response:
     parts = path.split("/")
     media_type = "application/json" if parts[-1] == METADATA else _BYTES
@@ -99,6 +144,15 @@ def _source_file(root: Path, path: str, request: Request) -> Response:
     # Kept, never shown: an uploaded page must not run as one of ours.
     headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(parts[-1], safe='')}"
     return file_answer(root, parts, request, media_type=_BYTES, headers=headers)
+
+
+def _metadata_answer(document: dict[str, Any], request: Request) -> Response:
+    return _made_answer(json.dumps(document).encode(), request, "application/json")
+
+
+def _made_answer(body: bytes, request: Request, media_type: str) -> Response:
+    headers = _file_headers(FOR_EVER) | {"Content-Length": str(len(body))}
+    return Response(b"" if request.method == "HEAD" else body, headers=headers, media_type=media_type)
 
 
 def _file_headers(cache: str) -> dict[str, str]:

@@ -18,7 +18,7 @@ from scientistcloud.datasets import retiring
 from scientistcloud.errors import NotFound
 from scientistcloud.layout import CONVERTED
 from scientistcloud.portal import viewer_state
-from scientistcloud.portal.api.data import form_token, pictures
+from scientistcloud.portal.api.data import form_token, pictures, value_address
 from scientistcloud.portal.colours import COLOUR_MAPS
 from scientistcloud.portal.dependencies import ChangedDataset, SeenDataset, TheAsker, TheSettings, TheStore
 from scientistcloud.portal.forms import Histogram, Picture, PictureAxis, find_picture
@@ -126,7 +126,11 @@ class Panel:
     maps: tuple[dict[str, Any], ...]
     units: str
     #: Stored values that mean "no data".
-    missing: tuple[float, ...]
+    missing: tuple[float | int, ...]
+    #: The names of the picture's axes, in order.
+    axes: tuple[str, ...]
+    #: Where the value stored at a place can be asked for, if what is shown is not it.
+    exact: str | None
 
     @property
     def for_script(self) -> str:
@@ -145,6 +149,8 @@ class Panel:
                 "volume": self.volume,
                 "units": self.units,
                 "missing": self.missing,
+                "axes": self.axes,
+                "exact": self.exact,
             }
         )  # fmt: skip
 
@@ -186,6 +192,8 @@ def panel(dataset: Dataset, picture: Picture) -> Panel:
         ),
         units=units(picture),
         missing=viewer_state.missing_values(picture),
+        axes=tuple(axis.name for axis in picture.axes),
+        exact=value_address(dataset, picture) if picture.made_float32 and not picture.channel_axis else None,
     )
 
 

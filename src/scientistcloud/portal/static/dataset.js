@@ -196,13 +196,25 @@
   function readout(scene) {
     const out = $("readout");
     const first = panel.contrasts[0] ?? { factor: 1, offset: 0 };
+    let asked = "", timer = 0;
     scene.onPoint(() => {
       const here = scene.under();
       out.hidden = !here || here.values.length === 0;
+      clearTimeout(timer);
       if (out.hidden) return;
       const values = here.values.map((value) => precise(Number(value) * first.factor + first.offset));
       const place = Object.entries(here.at).map(([name, number]) => `${name} ${number}`).join("  ");
-      out.textContent = `${place}   ${values.join(" ")}${panel.units ? ` ${panel.units}` : ""}`;
+      const show = (texts) => { out.textContent = `${place}   ${texts.join(" ")}${panel.units ? ` ${panel.units}` : ""}`; };
+      show(values);
+      if (!panel.exact) return;
+      // What is on the screen is float32; where the pointer rests, the server says what is stored.
+      const at = asked = panel.axes.map((name) => here.at[name] ?? 0).join(",");
+      timer = setTimeout(async () => {
+        const answer = await fetch(`${panel.exact}?at=${at}`).catch(() => null);
+        if (!answer?.ok || at !== asked || out.hidden) return;
+        const { value } = await answer.json();
+        show([first.factor === 1 && first.offset === 0 ? value : precise(Number(value) * first.factor + first.offset)]);
+      }, 150);
     });
   }
 
