@@ -111,6 +111,14 @@ class DatasetFolder:
         """The form that the publication with `token` replaced."""
         return self.root / f"aside.{token}"
 
+    def kept(self, job_id: str) -> Path:
+        """What a job keeps for its next attempt."""
+        return self.root / f"kept.{_plain(job_id)}"
+
+    def arrived(self, token: int) -> Path:
+        """The list of the source files that an attempt brought, until their records are written."""
+        return self.root / f".arrived.{token}"
+
 
 def _plain(name: str) -> str:
     """`name`, if it is one plain path component; identifiers are ours, but they travel through others' hands."""

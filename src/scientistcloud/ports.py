@@ -375,7 +375,7 @@ class FormStore(Protocol):
     """Where converted forms lie, and the guard that lets a form appear whole or not at all."""
 
     def begin(self, dataset_uuid: str, *, job_id: str, token: int) -> Path | None:
-        """An empty folder for the attempt's output, or None where `job_id` has already published.
+        """An empty folder for the attempt's output, or None where `job_id` has already published or brought files.
 
         Writes `token` into the guard; empties what older attempts left. Raises `LeaseLost` where the guard has
         a greater token, `Unavailable` where it cannot be had, naming the holder.
@@ -387,6 +387,28 @@ class FormStore(Protocol):
         `outcome` is kept beside them: with it another attempt of the job can finish, if this one dies here.
         Raises `LeaseLost` where a greater token has begun, `NoSpace`, `Unavailable` naming the lock's holder.
         """
+
+    def kept(self, dataset_uuid: str, *, job_id: str) -> Path:
+        """The folder of what the job keeps from one attempt to the next; nothing is made or looked for."""
+
+    def arrive(
+        self, dataset_uuid: str, *, job_id: str, token: int, files: Path, at: str, listing: Path, outcome: Json
+    ) -> None:
+        """Move the folder `files` to the place `at` among the sources, and `listing` to where `listing()` says.
+
+        All of it or nothing, durably; "" is the whole of the sources, where there are none yet. `outcome` is kept
+        as with `publish`. Raises `LeaseLost`, `InvalidParameters` where files lie there already, `NoSpace`,
+        `Unavailable`.
+        """
+
+    def arrived(self, dataset_uuid: str) -> Json | None:
+        """Which job brought source files last (`job_id`, `token`, `outcome`), or None."""
+
+    def listing(self, dataset_uuid: str, *, token: int) -> Path:
+        """Where the list of the files lies that the attempt with `token` brought, until somebody removes it."""
+
+    def forget(self, dataset_uuid: str, *, job_id: str) -> None:
+        """Remove what the job kept."""
 
     def published(self, dataset_uuid: str) -> Json | None:
         """What was published last (`job_id`, `token`, `names`, `outcome`), or None."""

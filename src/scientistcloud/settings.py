@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import platformdirs
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -21,6 +21,13 @@ from scientistcloud.layout import DataFolder
 PREFIX = "SCIENTISTCLOUD_"
 KIB, MIB, GIB, TIB = (2**n for n in (10, 20, 30, 40))
 _OTEL = ("SDK_DISABLED", "TRACES_EXPORTER", "EXPORTER_OTLP_ENDPOINT", "EXPORTER_OTLP_TRACES_ENDPOINT")
+_FOR_TASKS = (
+    "archive_max_entries",
+    "archive_max_depth",
+    "archive_max_ratio",
+    "disk_reserve_bytes",
+    "max_upload_bytes",
+)
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -57,6 +64,11 @@ class Settings(BaseSettings):
     upload_expiry_days: Annotated[float, Field(gt=0)] = 7
     #: A deleted data set can be had back for so long; then a job removes it.
     keep_deleted_days: Annotated[float, Field(ge=0)] = 7
+    #: Of what comes out of one archive.
+    archive_max_entries: Annotated[int, Field(gt=0)] = 1_000_000
+    archive_max_depth: Annotated[int, Field(gt=0)] = 64
+    #: Bytes for each stored byte.
+    archive_max_ratio: Annotated[float, Field(gt=1)] = 200
     keep_jobs_days: Annotated[float, Field(gt=0)] = 90
     #: Finished jobs beyond so many go too, the oldest first; None: no limit.
     keep_jobs: Annotated[int | None, Field(ge=0)] = None
@@ -95,6 +107,11 @@ class Settings(BaseSettings):
     @property
     def store_url(self) -> str:
         return self.database_url or f"sqlite:///{self.folder.database}"
+
+    @property
+    def for_tasks(self) -> dict[str, Any]:
+        """What jobs may see of the settings: the limits that the operator sets for what they take in."""
+        return self.model_dump(include=set(_FOR_TASKS))
 
     @property
     def loopback(self) -> bool:

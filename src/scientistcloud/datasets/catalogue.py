@@ -7,26 +7,29 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
-from scientistcloud.datasets.lifecycle import (
-    CONVERSION,
-    Closed,
-    ConversionWanted,
-    Reopened,
-    UploadFailed,
-    after,
-)
+from scientistcloud.datasets.lifecycle import Closed, ConversionWanted, Reopened, UploadFailed, after
+from scientistcloud.datasets.wanted import conversion, extraction
 from scientistcloud.errors import InvalidParameters, InvalidTransition, NotFound, Stale
-from scientistcloud.layout import DataFolder
 from scientistcloud.ports import Store
-from scientistcloud.records import ConversionTarget, Dataset, DatasetStatus, Wanted
+from scientistcloud.records import Dataset, DatasetStatus, Wanted
 
 AUTO = "auto"
 """The sensor where nobody named one: the content decides."""
 
 _TRIES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """The one source file of a data set, an archive, which is unpacked before the conversion."""
+
+    path: str
+    #: What may come out of it, of the room that its people have left; None: what the disk holds.
+    limit_bytes: int | None = None
+
+
 _NAME_LENGTH, _SENSOR_LENGTH, _TEXT_LENGTH, _REQUEST_LENGTH, _TAGS = 300, 64, 20_000, 64, 50
 
 
@@ -69,18 +72,20 @@ def close(
     convert: bool = True,
     sensor: str | None = None,
     only_revision: int | None = None,
+    archive: Archive | None = None,
 ) -> Dataset:
     """All files have arrived: the record says so, and which job it now waits for (`wanted`).
 
-    Nothing happens where it is closed already, or where `only_revision` is given and the sources have been closed
-    since (a replay must not close what somebody opened again). Raises `NotFound`.
+    Where `archive` is all there is, that is its extraction. Nothing happens where it is closed already, or where
+    `only_revision` is given and the sources have been closed since (a replay must not close what somebody opened
+    again). Raises `NotFound`.
     """
 
     def closed(dataset: Dataset) -> Dataset:
         if dataset.closed_at is not None or only_revision not in (None, dataset.revision):
             return dataset
         named = replace(dataset, sensor=checked_sensor(sensor or dataset.sensor))
-        wanted = conversion(named, revision=dataset.revision + 1) if convert else None
+        wanted = _work_on(named, archive, revision=dataset.revision + 1) if convert else None
         return after(named, Closed(wanted, store.clock.now()))
 
     return _change(store, dataset_uuid, closed)
@@ -91,7 +96,9 @@ def reopen(store: Store, dataset_uuid: str) -> Dataset:
     return _change(store, dataset_uuid, lambda dataset: after(dataset, Reopened()))
 
 
-def want_conversion(store: Store, dataset_uuid: str, *, request: str, sensor: str | None = None) -> Dataset:
+def want_conversion(
+    store: Store, dataset_uuid: str, *, request: str, sensor: str | None = None, archive: Archive | None = None
+) -> Dataset:
     """ "Convert again": the record says that it waits for the job of this `request`.
 
     `request` is drawn by whoever asks, so that a double click makes one job. Raises `NotFound`,
@@ -104,7 +111,8 @@ def want_conversion(store: Store, dataset_uuid: str, *, request: str, sensor: st
 
     def wanting(dataset: Dataset) -> Dataset:
         named = replace(dataset, sensor=checked_sensor(sensor or dataset.sensor))
-        return after(named, ConversionWanted(conversion(named, revision=dataset.revision, request=request)))
+        work = _work_on(named, archive, revision=dataset.revision, request=request)
+        return after(named, ConversionWanted(work))
 
     return _change(store, dataset_uuid, wanting)
 
@@ -178,18 +186,11 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def conversion(dataset: ConversionTarget, *, revision: int, request: str | None = None) -> Wanted:
-    """The conversion of the sources as they were closed for the `revision`-th time."""
-    folder = DataFolder(Path()).dataset(dataset.uuid)  # relative: workers may see DATA_DIR at another place
-    key = f"convert:{dataset.uuid}:{revision}"
-    return Wanted(
-        job_type=CONVERSION,
-        idempotency_key=key if request is None else f"{key}:{request}",
-        parameters={
-            "input_path": folder.source.as_posix(),
-            "output_path": folder.converted.as_posix(),
-            "sensor_type": dataset.sensor,
-        },
+def _work_on(dataset: Dataset, archive: Archive | None, *, revision: int, request: str | None = None) -> Wanted:
+    if archive is None:
+        return conversion(dataset, revision=revision, request=request)
+    return extraction(
+        dataset, archive=archive.path, revision=revision, request=request, limit_bytes=archive.limit_bytes
     )
 
 

@@ -9,14 +9,16 @@
                    └─> upload error   │      └──retry, lease lost────┘
                                       └── "convert again", from any status of a closed data set
 
-An archive or an import waits as `upload queued` and runs as `unzipping` or `uploading`. A cancelled conversion
-leaves `done` where a form exists, else `cancelled`. Deleting hides a data set, whatever its status, and
-restoring shows it again, until its removal is due. Everything after the close follows from the jobs alone:
+An archive or an import waits as `upload queued` and runs as `unzipping` or `uploading`; its end leads to the job
+that its `result` names as `then`. A cancelled conversion leaves `done` where a form exists, else `cancelled`.
+Deleting hides a data set, whatever its status, and restoring shows it again, until its removal is due. Everything
+after the close follows from the jobs alone:
 `settled` computes it, for the worker, for cancel and retry, for the reaper and for care alike.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar, assert_never
@@ -130,9 +132,9 @@ def after(dataset: D, event: Event) -> D:
         case ConversionWanted(wanted):
             if dataset.closed_at is None:
                 raise InvalidTransition(f"data set {dataset.uuid} is still open; close it, which converts it")
-            if dataset.status is DatasetStatus.CONVERTING:
-                return replace(dataset, wanted=wanted)
-            return replace(dataset, status=DatasetStatus.CONVERSION_QUEUED, error=None, wanted=wanted)
+            if dataset.status in (DatasetStatus.CONVERTING, DatasetStatus.UNZIPPING, DatasetStatus.UPLOADING):
+                return replace(dataset, wanted=wanted)  # it waits for the job that runs
+            return replace(dataset, status=_WAITING[wanted.job_type], error=None, wanted=wanted)
         case Deleted(now):
             if dataset.deleted_at is not None:
                 return dataset
@@ -193,6 +195,8 @@ def _ended(dataset: D, job: Job) -> D:
         return dataset
     match job.status:
         case JobStatus.COMPLETED:
+            if (then := _following(job)) is not None:
+                return _with(replace(dataset, wanted=then), _WAITING[then.job_type], None)
             return _with(dataset, DatasetStatus.DONE, None)
         case JobStatus.FAILED:
             message = job.error.message if job.error else "the job failed; see its log"
@@ -206,6 +210,19 @@ def _ended(dataset: D, job: Job) -> D:
 def _without_work(dataset: ConversionTarget) -> DatasetStatus:
     """The status where the work was called off."""
     return DatasetStatus.DONE if dataset.forms else DatasetStatus.CANCELLED
+
+
+def _following(job: Job) -> Wanted | None:
+    """The job that a completed import or extraction leads to; see `datasets.wanted`."""
+    match (job.result or {}).get("then") if job.job_type in (IMPORT, EXTRACTION) else None:
+        case {
+            "job_type": str(job_type),
+            "idempotency_key": str(key),
+            "parameters": Mapping() as parameters,
+        } if job_type in (CONVERSION, EXTRACTION):
+            return Wanted(job_type=job_type, idempotency_key=key, parameters=dict(parameters))
+        case _:
+            return None
 
 
 def _with(dataset: D, status: DatasetStatus | None, error: str | None) -> D:

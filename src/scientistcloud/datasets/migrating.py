@@ -6,10 +6,10 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from scientistcloud.datasets.catalogue import conversion
 from scientistcloud.datasets.legacy import dataset_of, job_of
 from scientistcloud.datasets.lifecycle import fulfilled
 from scientistcloud.datasets.settling import settle
+from scientistcloud.datasets.wanted import conversion
 from scientistcloud.errors import InvalidParameters, InvalidTransition, QueueFull, Stale
 from scientistcloud.jobs.queue import JobQueueManager
 from scientistcloud.ports import Store

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from scientistcloud.access.sealing import Sealing
 from scientistcloud.datasets.lifecycle import DELETION
 from scientistcloud.datasets.settling import settle
 from scientistcloud.errors import (
@@ -30,7 +31,8 @@ from scientistcloud.jobs.queue import JobQueueManager
 from scientistcloud.layout import DataFolder
 from scientistcloud.logs import facts
 from scientistcloud.ports import FormStore, Store
-from scientistcloud.records import Job, JobError, Progress
+from scientistcloud.records import ConversionTarget, Job, JobError, Json, Progress
+from scientistcloud.service.arrival import bring, brought_before
 from scientistcloud.service.child import FILE_TOO_LARGE, OUT_OF_MEMORY
 from scientistcloud.service.joblog import JobLog
 from scientistcloud.service.runner import Runner
@@ -62,6 +64,8 @@ class Workplace:
     memory_bytes: int
     file_bytes: int
     log_bytes: int
+    #: What tasks may see of the settings: `tasks.contract.Work.allowed`.
+    allowed: Json
 
 
 class _Cut(Exception):
@@ -167,6 +171,10 @@ class Attempt:
         output = place.forms.begin(job.dataset_uuid, job_id=job.job_id, token=job.token)
         if output is None:
             self._log.note("an earlier attempt has published the result; only its records are missing")
+            if (
+                brought := brought_before(job, store=place.store, forms=place.forms, insist=self._insist)
+            ) is not None:
+                return brought
             return _published(place.forms.published(job.dataset_uuid))
         outcome = self._run_task(source, output)
         self._watch(self._progress)
@@ -174,6 +182,16 @@ class Attempt:
             place.forms.remove(job.dataset_uuid, token=job.token)
             self._insist(lambda: place.store.targets.remove(job.dataset_uuid, token=job.token))
             return outcome
+        if outcome.arrival is not None:
+            return bring(
+                outcome,
+                outcome.arrival,
+                store=place.store,
+                forms=place.forms,
+                job=self.job,
+                output=output,
+                insist=self._insist,
+            )
         if outcome.publish:
             if outcome.form is None:
                 raise InvalidParameters(
@@ -205,6 +223,9 @@ class Attempt:
                 memory_bytes=self._place.memory_bytes,
                 file_bytes=self._place.file_bytes,
                 report=lambda _fraction, _step: None,
+                keep=self._place.forms.kept(self.job.dataset_uuid, job_id=self.job.job_id),
+                allowed=self._place.allowed,
+                secret=self._secret(),
             ),
             log=self._log,
             timeout_seconds=self.job.timeout_seconds,
@@ -224,7 +245,13 @@ class Attempt:
                 self._tidy()
             self._insist(lambda: self._end_job(how, outcome, error))
             form, sensor = (outcome.form, outcome.sensor) if outcome else (None, None)
-            self._insist(lambda: settle(place.store, job.dataset_uuid, token=job.token, form=form, sensor=sensor))
+            now = self._insist(
+                lambda: settle(place.store, job.dataset_uuid, token=job.token, form=form, sensor=sensor)
+            )
+            if how in ("completed", "cancelled"):
+                self._forget_secret()
+            if outcome is not None and now is not None and outcome.result.get("then"):
+                self._insist(lambda: self._create_next(now))
         except LeaseLost as lost:
             self._say(logging.WARNING, "lease lost at the end, nothing more is changed", reason=lost)
             return LEASE_LOST
@@ -247,6 +274,17 @@ class Attempt:
             queue.acknowledge_cancel(job)
         else:
             queue.release_job(job)
+
+    def _create_next(self, target: ConversionTarget) -> None:
+        """Create the job that this one led to; where this does not come to pass, care does it."""
+        if target.wanted is not None and target.deleted_at is None:
+            self._place.queue.create_job(
+                dataset_uuid=target.uuid,
+                job_type=target.wanted.job_type,
+                parameters=target.wanted.parameters,
+                idempotency_key=target.wanted.idempotency_key,
+            )
+            settle(self._place.store, target.uuid)
 
     def _tidy(self) -> None:
         try:
@@ -323,6 +361,21 @@ class Attempt:
                 f"the job's {name} {str(given)[:200]!r} leads out of its data set's folder; create it anew"
             )
         return path
+
+    def _secret(self) -> dict[str, str] | None:
+        """What opens the remote source; None where the job names no credential."""
+        reference = self.job.parameters.get("credential")
+        if not isinstance(reference, str):
+            return None
+        sealed = self._insist(lambda: self._place.store.credentials.sealed(reference))
+        if sealed is None:
+            raise InvalidParameters("the credential of this import has expired; begin the import again")
+        return Sealing(self._place.folder.sealing_key).open(sealed)
+
+    def _forget_secret(self) -> None:
+        reference = self.job.parameters.get("credential")
+        if isinstance(reference, str):
+            self._insist(lambda: self._place.store.credentials.remove(reference))
 
     # -- what is said ------------------------------------------------------------------------------
 

@@ -95,6 +95,7 @@ class BackgroundService:
             memory_bytes=self.settings.slot_memory_bytes,
             file_bytes=self.settings.slot_file_bytes or self.settings.max_upload_bytes,
             log_bytes=self.settings.log_bytes,
+            allowed=self.settings.for_tasks,
         )
         self._running: dict[Attempt, threading.Thread] = {}
         self._free = threading.Semaphore(slots)

@@ -69,7 +69,8 @@ class Care:
         except ScientistCloudError as failed:
             self._say("no care", reason=failed)
             return
-        for part in (self._recover, self._remove_deleted, self._keep_promises, self._reconcile, self._sweep):
+        # What ended leads to promises, so they are kept last.
+        for part in (self._recover, self._remove_deleted, self._reconcile, self._keep_promises, self._sweep):
             self._try(part)
 
     def leave(self) -> None:

@@ -125,7 +125,8 @@ def _work(order: dict[str, Any], service: socket.socket) -> Work:
         last = now
         service.sendall(_encoded({"fraction": float(fraction), "step": str(step)[:200]}))
 
-    return Work(**{**order, "source": Path(order["source"]), "output": Path(order["output"])}, report=report)
+    paths = {name: Path(order[name]) for name in ("source", "output", "keep")}
+    return Work(**{**order, **paths}, report=report)
 
 
 def _encoded(message: dict[str, Any]) -> bytes:

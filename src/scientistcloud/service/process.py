@@ -21,7 +21,7 @@ from typing import Any
 from scientistcloud.records import JobError, Progress
 from scientistcloud.service.child import ANSWER_BYTES, FILE_TOO_LARGE, OUT_OF_MEMORY
 from scientistcloud.service.joblog import JobLog
-from scientistcloud.tasks.contract import Outcome, Work
+from scientistcloud.tasks.contract import Arrival, Outcome, Work
 
 Watch = Callable[[Progress], None]
 """Called several times a second with the latest progress; what it raises ends the attempt and is passed on."""
@@ -245,10 +245,33 @@ def _outcome(said: object) -> Outcome | None:
             "publish": list() as publish,
             "form": dict() | None as form,
             "sensor": str() | None as sensor,
+            "arrival": arrives,
         } if all(isinstance(name, str) for name in publish):
-            return Outcome(result=result, publish=tuple(publish), form=form, sensor=sensor)
+            arrival = _arrival(arrives)
+            if arrival is _WRONG:
+                return None
+            return Outcome(result=result, publish=tuple(publish), form=form, sensor=sensor, arrival=arrival)
         case _:
             return None
+
+
+_WRONG = Arrival(folder="", at="", listing="")
+
+
+def _arrival(said: object) -> Arrival | None:
+    match said:
+        case None:
+            return None
+        case {
+            "folder": str(folder),
+            "at": str(at),
+            "listing": str(listing),
+            "archive": str() | None as archive,
+            "kept": bool(kept),
+        }:
+            return Arrival(folder=folder, at=at, listing=listing, archive=archive, kept=kept)
+        case _:
+            return _WRONG
 
 
 def _error(said: object) -> JobError | None:

@@ -7,6 +7,8 @@ Under ``datasets/UUID``::
     partial.TOKEN/   an attempt's output
     aside.TOKEN/     the form that the publication with TOKEN replaced
     .rubbish.NAME    on its way out
+    kept.JOB_ID/     what a job keeps for its next attempt
+    .arrived.TOKEN   the list of the source files that an attempt brought, until their records are written
 
 A form changes place in three steps: write down the moves and what will be true after them; move; write down
 that it is true. Whoever takes the lock next does again what a crash cut short. Each move is one rename, left
@@ -30,11 +32,12 @@ from pathlib import Path
 from typing import Any
 
 from scientistcloud.errors import InvalidParameters, LeaseLost, NoSpace, Unavailable
-from scientistcloud.layout import DataFolder, DatasetFolder
+from scientistcloud.layout import DataFolder, DatasetFolder, source_path
 from scientistcloud.records import ConversionTarget, Json
 
-_PARTIAL, _ASIDE, _RUBBISH = "partial.", "aside.", ".rubbish."
+_PARTIAL, _ASIDE, _RUBBISH, _KEPT = "partial.", "aside.", ".rubbish.", "kept."
 _KEEP_ASIDE_SECONDS = 3600.0
+_KEEP_KEPT_SECONDS = 7 * 86400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +50,11 @@ class _Guarded:
     published: Json | None = None
     #: By the folder's name: the publication that lies in it, and since when.
     aside: Mapping[str, Json] = field(default_factory=dict)
+    #: `job_id`, `token` and `outcome` of the job that brought source files last.
+    arrived: Json | None = None
     #: (from, to), relative to the data set's folder: renames that may not all have been done.
     moves: tuple[tuple[str, str], ...] = ()
-    #: What is true once they are: `published` and `aside`.
+    #: What is true once they are: `published`, `aside` and `arrived`.
     then: Json | None = None
 
 
@@ -78,6 +83,7 @@ class LocalForms:
                 published = (
                     known.published is not None and known.published["job_id"] == job_id and _in_place(folder, known)
                 )
+                published |= known.arrived is not None and known.arrived["job_id"] == job_id
                 if not published:
                     folder.partial(token).mkdir()
                 _sync(folder.root)
@@ -112,6 +118,51 @@ class LocalForms:
                 left = _put_in_rubbish(folder, [partial.name])
             _remove(left)
 
+    def kept(self, dataset_uuid: str, *, job_id: str) -> Path:
+        return self._folder.dataset(dataset_uuid).kept(job_id)
+
+    def arrive(
+        self, dataset_uuid: str, *, job_id: str, token: int, files: Path, at: str, listing: Path, outcome: Json
+    ) -> None:
+        folder = self._folder.dataset(dataset_uuid)
+        place = folder.source / source_path(at) if at else folder.source
+        with _translated(folder):
+            _sync_tree(files)
+            _sync_tree(listing)
+            with self._locked(folder) as known:
+                _refuse_older(known, token, dataset_uuid)
+                if known.arrived is not None and known.arrived["job_id"] == job_id:
+                    return  # the same call again: its answer was lost
+                if not at:
+                    with suppress(OSError):
+                        place.rmdir()  # where it is empty
+                if os.path.lexists(place):
+                    raise InvalidParameters(
+                        f"data set {dataset_uuid} has files at {place.name!r} already; begin with a new data set"
+                    )
+                known = replace(
+                    known,
+                    moves=tuple(
+                        (str(source.relative_to(folder.root)), str(target.relative_to(folder.root)))
+                        for source, target in ((files, place), (listing, folder.arrived(token)))
+                    ),
+                    then={
+                        "published": known.published,
+                        "aside": known.aside,
+                        "arrived": {"job_id": job_id, "token": token, "outcome": dict(outcome)},
+                    },
+                )
+                _write(folder, known)
+                _finish_moves(folder, known)
+
+    def arrived(self, dataset_uuid: str) -> Json | None:
+        folder = self._folder.dataset(dataset_uuid)
+        with _translated(folder):
+            return _read(folder).arrived
+
+    def listing(self, dataset_uuid: str, *, token: int) -> Path:
+        return self._folder.dataset(dataset_uuid).arrived(token)
+
     def published(self, dataset_uuid: str) -> Json | None:
         folder = self._folder.dataset(dataset_uuid)
         with _translated(folder):
@@ -121,6 +172,11 @@ class LocalForms:
         folder = self._folder.dataset(dataset_uuid)
         with _translated(folder):
             _remove(_put_in_rubbish(folder, [folder.partial(token).name]))
+
+    def forget(self, dataset_uuid: str, *, job_id: str) -> None:
+        folder = self._folder.dataset(dataset_uuid)
+        with _translated(folder):
+            _remove(_put_in_rubbish(folder, [folder.kept(job_id).name]))
 
     def heal(self, target: ConversionTarget) -> None:
         folder = self._folder.dataset(target.uuid)
@@ -157,7 +213,9 @@ class LocalForms:
         with suppress(FileNotFoundError), os.scandir(self._folder.datasets) as entries:
             for entry in entries:
                 with suppress(OSError):
-                    if any(name.startswith((_PARTIAL, _ASIDE, _RUBBISH)) for name in _names(Path(entry.path))):
+                    if any(
+                        name.startswith((_PARTIAL, _ASIDE, _RUBBISH, _KEPT)) for name in _names(Path(entry.path))
+                    ):
                         yield entry.name
 
     # -- healing -----------------------------------------------------------------------------------
@@ -205,6 +263,11 @@ class LocalForms:
                 if (what := known.aside.get(name, {})).get("aside_at", 0.0) <= oldest
                 and (named is None or what.get("token") != named)
             ),
+            *(
+                name
+                for name in _named_like(folder, _KEPT)
+                if (folder.root / name).stat().st_mtime <= self._now() - _KEEP_KEPT_SECONDS
+            ),
             *_named_like(folder, _RUBBISH),
         ]
 
@@ -232,7 +295,7 @@ class LocalForms:
                 *((name, f"{aside}/{name}") for name in going),
                 *((f"{source}/{name}", name) for name in coming),
             ),
-            then={"published": new, "aside": lie_aside},
+            then={"published": new, "aside": lie_aside, "arrived": known.arrived},
         )
         _write(folder, known)
         return _finish_moves(folder, known)
@@ -279,7 +342,12 @@ def _finish_moves(folder: DatasetFolder, known: _Guarded) -> _Guarded:
     for path in {(folder.root / name).parent for move in known.moves for name in move}:
         with suppress(FileNotFoundError):
             _sync(path)
-    known = _Guarded(token=known.token, published=known.then["published"], aside=known.then["aside"])
+    known = _Guarded(
+        token=known.token,
+        published=known.then["published"],
+        aside=known.then["aside"],
+        arrived=known.then.get("arrived"),  # one of an earlier version has none
+    )
     _write(folder, known)
     return known
 
@@ -291,7 +359,7 @@ def _refuse_older(known: _Guarded, token: int, dataset_uuid: str) -> None:
 
 def _publishable(name: str) -> str:
     """`name`, if it is one that may appear: source files are never altered, and the guard's names are its own."""
-    if "/" in name or name in ("", "source") or name.startswith((".", _PARTIAL, _ASIDE)):
+    if "/" in name or name in ("", "source") or name.startswith((".", _PARTIAL, _ASIDE, _KEPT)):
         raise InvalidParameters(f"a task cannot publish {name!r}; choose a plain name that is not taken")
     return name
 
@@ -315,6 +383,7 @@ def _read(folder: DatasetFolder) -> _Guarded:
         token=found["token"],
         published=found["published"],
         aside=found["aside"],
+        arrived=found.get("arrived"),
         moves=tuple((source, target) for source, target in found["moves"]),
         then=found["then"],
     )
@@ -324,7 +393,8 @@ def _write(folder: DatasetFolder, known: _Guarded) -> None:
     """Replace the file, durably and at once; only ever under the lock."""
     new = folder.guarded.with_suffix(".new")
     text = json.dumps(
-        {name: getattr(known, name) for name in ("token", "published", "aside", "moves", "then")}, indent=1
+        {name: getattr(known, name) for name in ("token", "published", "aside", "arrived", "moves", "then")},
+        indent=1,
     )
     with new.open("w") as file:
         file.write(text)

@@ -34,6 +34,27 @@ class Work:
     report: Report
     #: How large a file it may write, beyond which the system ends it; None: as large as it likes.
     file_bytes: int | None = None
+    #: A folder of the job, which its next attempt finds as this one left it. Not there before somebody makes it.
+    keep: Path = Path()
+    #: What the operator lets tasks do: the settings that `service.attempt` names.
+    allowed: Json = field(default_factory=dict)
+    #: What opens the remote source that the parameters name.
+    secret: Json | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """Source files that a task brings: they appear all at once."""
+
+    #: The folder that holds them, in `Work.output`, or in `Work.keep` with `kept`.
+    folder: str
+    #: The place of that folder below the data set's `source/`; "" is that itself, where it has none yet.
+    at: str
+    #: A file beside the folder, a line of JSON for each file: `path` (below `source/`), `size_bytes`, `sha256`.
+    listing: str
+    #: The path of the only file, if that is an archive which is to be unpacked next.
+    archive: str | None = None
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +69,8 @@ class Outcome:
     form: dict[str, Any] | None = None
     #: What the content turned out to be; becomes the data set's `sensor`.
     sensor: str | None = None
+    #: None where the task brings no source files.
+    arrival: Arrival | None = None
 
 
 class Task(Protocol):

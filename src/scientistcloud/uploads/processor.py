@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from threading import Event
 
 from scientistcloud.datasets import catalogue
+from scientistcloud.datasets.catalogue import Archive
 from scientistcloud.datasets.settling import settle
 from scientistcloud.errors import (
     InvalidParameters,
@@ -31,6 +32,7 @@ from scientistcloud.jobs.queue import JobQueueManager
 from scientistcloud.layout import DataFolder, source_path
 from scientistcloud.ports import Store
 from scientistcloud.records import Dataset, DatasetFile, DatasetStatus
+from scientistcloud.uploads.archives import is_archive
 from scientistcloud.uploads.folder import Limits, UploadsFolder
 from scientistcloud.uploads.parts import MissingPart, put_together
 from scientistcloud.uploads.record import PARTIAL, Upload, sync_folder
@@ -234,7 +236,9 @@ class UploadProcessor:
         """
         if self._known(dataset_uuid).closed_at is None:
             self._require_files(dataset_uuid)
-        dataset = catalogue.close(self.store, dataset_uuid, convert=convert, sensor=sensor)
+        dataset = catalogue.close(
+            self.store, dataset_uuid, convert=convert, sensor=sensor, archive=self._archive(dataset_uuid)
+        )
         self._create_conversion_job(dataset)
         return dataset
 
@@ -247,7 +251,9 @@ class UploadProcessor:
 
         Raises `NotFound`, `InvalidTransition`, `InvalidParameters`, `QueueFull`.
         """
-        dataset = catalogue.want_conversion(self.store, dataset_uuid, request=request, sensor=sensor)
+        dataset = catalogue.want_conversion(
+            self.store, dataset_uuid, request=request, sensor=sensor, archive=self._archive(dataset_uuid)
+        )
         job_id = self._create_conversion_job(dataset)
         assert job_id is not None
         settle(self.store, dataset_uuid)  # a repeated request may find its job done
@@ -361,7 +367,9 @@ class UploadProcessor:
                 ]
             )
         if upload.closes:
-            dataset = catalogue.close(self.store, upload.dataset_uuid, only_revision=0)
+            dataset = catalogue.close(
+                self.store, upload.dataset_uuid, only_revision=0, archive=self._archive(upload.dataset_uuid)
+            )
             self._create_conversion_job(dataset)
         if upload.sha256 is not None:
             self.uploads.end(upload, remember=True)
@@ -420,6 +428,22 @@ class UploadProcessor:
             )
         if not self.store.datasets.files(dataset_uuid, limit=1):
             raise InvalidTransition(f"data set {dataset_uuid} has no file yet; upload one, then close it")
+
+    def _archive(self, dataset_uuid: str) -> Archive | None:
+        """The data set's one file, if that is an archive; content and name decide."""
+        files = self.store.datasets.files(dataset_uuid, limit=2)
+        dataset = self.store.datasets.get(dataset_uuid)
+        if len(files) != 1 or dataset is None or dataset.place is not None:
+            return None
+        path = self.folder.dataset(dataset_uuid).source / source_path(files[0].path)
+        if not path.is_file() or not is_archive(files[0].path, path):
+            return None
+        return Archive(files[0].path, limit_bytes=self.room_left(dataset.user))
+
+    def room_left(self, user: str) -> int | None:
+        """What may still come in under `user`'s quota; None where there is none."""
+        quota = self.uploads.limits.quota_bytes
+        return None if quota is None else max(0, quota - self.store.datasets.stored_bytes(user=user))
 
     def _expire(self, upload_id: str) -> None:
         try:
