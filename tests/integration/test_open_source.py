@@ -95,7 +95,6 @@ def test_a_sensor_that_does_not_exist_is_the_callers_mistake(stack: Path) -> Non
         (b"Dear colleague,\nattached are the data.\n", "it is a text file ('Dear colleague,' …)"),
         (b"<html><body>Log in first</body></html>", "it is a text file in XML or HTML"),
         (b"PK\x03\x04" + bytes(100), "it is a ZIP archive; unpack it"),
-        (b"(version)\n6\n(box)\n0 255 0 255\n", "it is an OpenVisus IDX header"),
         (bytes(128) + b"DICM" + bytes(100), "it is a DICOM file"),
         (bytes(1000), "it holds nothing but zeros"),
         (b"\x07\x93\xfe\x01" * 30, "it begins with the bytes 07 93 fe 01"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 # How files of well-known formats begin, what they are, and what would help.
 _KNOWN = (
     (b"\x0e\x03\x13\x01", "an HDF4 file, which is no HDF5", "convert it with h4toh5"),
-    (b"(version)", "an OpenVisus IDX header", "IDX is not handled yet in this version"),
     (b"PK\x03\x04", "a ZIP archive", "unpack it and send the files"),
     (b"\x1f\x8b", "a gzip archive", "unpack it and send the files"),
     (b"BZh", "a bzip2 archive", "unpack it and send the files"),

@@ -87,9 +87,11 @@ def open_source(path: Path, *, sensor: str = "auto", options: ReadOptions = _NO_
         raise _refusal(heads)
     reader, name = _open(converters, claims, root, replace(options, sensor=named))
     try:
-        found = reader.describe().sensor
+        source = reader.describe()
+        found = source.sensor
         _check_sensor(sensor, found, path.name, alike=converters[name].sensors)
-        left = [file for file in heads if file not in claims[name]]
+        used = {*claims[name], *source.files}
+        left = [file for file in heads if file not in used]
         warnings = [f"left out, because they are no {found}: {_listed(left)}"] if left else []
         return Overruled(reader, options, warnings=warnings)
     except BaseException:

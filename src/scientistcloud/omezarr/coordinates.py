@@ -33,11 +33,12 @@ def at_level(known: Mapping[str, Coordinate], factors: Mapping[str, int]) -> lis
 def is_northward(image: Image, known: Mapping[str, Coordinate]) -> bool:
     """Whether rows go from south to north, so that a map has to be turned to have the north on top.
 
-    Told by the latitude or northing along the rows, or of a curvilinear grid by the mean of its first and last row.
-    The stored order is never changed.
+    The same for a picture whose rows go from the bottom up (`Image.upward`). A map tells it by the latitude or
+    northing along its rows, on a curvilinear grid by the mean of its first and last row. The stored order is never
+    changed.
     """
-    if len(image.axes) < 2:
-        return False
+    if len(image.axes) < 2 or image.upward:
+        return image.upward
     rows, columns = (axis.name for axis in image.axes[-2:])
     for dims in ((rows,), (rows, columns)):
         for each in known.values():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -100,6 +101,8 @@ class Image:
     rgb: bool = False
     #: Images of unequal numbers never share a group, however alike they are (photographs of a survey).
     series: int | None = None
+    #: Rows go from the bottom up.
+    upward: bool = False
     #: `valid_range` in stored values, where the source gives one.
     valid_range: tuple[float, float] | None = None
     #: Source axis of each written axis, where they were reordered ("samples last" becomes c, y, x).
@@ -128,6 +131,9 @@ class Source:
     warnings: tuple[str, ...] = ()
     #: The source's own metadata (tags, OME-XML, attributes), JSON values.
     metadata: Json = field(default_factory=dict)
+    #: Files that belong to it beside those that it was given (blocks beside their header), so that none of them is
+    #: said to be left out.
+    files: tuple[Path, ...] = ()
 
 
 class Reader(Protocol):
