@@ -5,6 +5,7 @@ The tree is drawn in ``docs/reference/files.md``. Nothing else in the project sp
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -13,6 +14,7 @@ from scientistcloud.errors import InvalidParameters
 CONVERTED = "converted.ome.zarr"
 PREVIEW = "preview.webp"
 _NAME_BYTES = 255  # of Linux file systems
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,22 +130,27 @@ def _plain(name: str) -> str:
 
 
 def source_path(name: str) -> PurePosixPath:
-    """The place of a file called `name` below a data set's `source/`, or `InvalidParameters`.
+    """The place of a file called `name` below a data set's `source/`. Raises as `checked_path` does."""
+    return PurePosixPath(checked_path(name))
+
+
+def checked_path(name: str) -> str:
+    """`name`, if it can be the place of a file below a data set's `source/`; else `InvalidParameters`.
 
     Kept exactly as it came (emoji and ``<script>`` are only characters); refused are absolute names, ``.`` and
     ``..``, empty parts, backslashes, control characters and parts that no file system could hold.
     """
     parts = name.split("/")
-    if not name or any(part in ("", ".", "..") for part in parts):
+    if not name or "" in parts or "." in parts or ".." in parts:
         raise InvalidParameters(
             f"the file name {name!r} is not a plain relative name; send it without '..', '.' or a leading '/'"
         )
-    if "\\" in name or any(ord(c) < 32 or ord(c) == 127 for c in name):
+    if _UNSAFE.search(name):
         raise InvalidParameters(f"the file name {name!r} holds a backslash or control character; rename the file")
     try:
-        longest = max(len(part.encode()) for part in parts)
+        encoded = name.encode()
     except UnicodeEncodeError:
         raise InvalidParameters(f"the file name {name!r} is not valid Unicode; rename the file") from None
-    if longest > _NAME_BYTES or len(name.encode()) > 4000:
+    if len(encoded) > _NAME_BYTES and (len(encoded) > 4000 or max(map(len, encoded.split(b"/"))) > _NAME_BYTES):
         raise InvalidParameters(f"the file name {name[:60]!r}… is longer than 255 bytes a part; rename the file")
-    return PurePosixPath(name)
+    return name

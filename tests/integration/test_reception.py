@@ -68,7 +68,7 @@ def received(
         sender = asyncio.create_task(send())
         writing = uploads.write(upload_id)
         try:
-            return await Reception(writing, arrived.get, threads).run()
+            return await Reception(writing, arrived.get, threads, room_bytes=writing.upload.reserved_bytes).run()
         finally:
             writing.close()
             sender.cancel()

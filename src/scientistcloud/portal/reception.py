@@ -8,18 +8,19 @@ cannot keep up, reception waits once 256 MiB are not durable.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from enum import Enum, auto
 from functools import partial
+from typing import Protocol
 
 from starlette.types import Receive
 
 from scientistcloud.errors import NoSpace, ScientistCloudError, TooMuch
 from scientistcloud.settings import MIB
 from scientistcloud.uploads.checksum import Checksum
-from scientistcloud.uploads.session import Writing
+from scientistcloud.uploads.session import Hash
 
 BLOCK_BYTES = 4 * MIB
 CHECKPOINT_BYTES, CHECKPOINT_SECONDS = 64 * MIB, 5.0
@@ -46,29 +47,42 @@ class End(Enum):
     """Another checksum: nothing of the body is kept."""
 
 
+class Sink(Protocol):
+    """Where the blocks of a body go: a `Writing`, or what takes many files at once. Called in threads."""
+
+    def write(self, blocks: Sequence[bytes | memoryview], also: Hash | None = None) -> None: ...
+    def checkpoint(self) -> object: ...
+    def flush(self) -> None: ...
+    def require_mine(self) -> None: ...
+
+
 class Reception:
-    """One body into one `Writing`, which stays the caller's to close, after `run` has ended.
+    """One body into one `Sink`, which stays the caller's to close, after `run` has ended.
 
     Parameters
     ----------
+    room_bytes
+        More than this is `End.TOO_LONG`; None: no end.
     checksum
         What the body has to give. Nothing of a body is promised before all of it has come and holds.
     grow
-        Reserves room for so many bytes in all, for an upload whose length is not known yet; called in a thread.
+        Reserves room for so many more bytes, for an upload whose length is not known yet; called in a thread.
     """
 
     def __init__(
         self,
-        writing: Writing,
+        writing: Sink,
         receive: Receive,
         threads: Executor,
         *,
+        room_bytes: int | None,
         checksum: Checksum | None = None,
         grow: Callable[[int], None] | None = None,
     ) -> None:
         self._writing = writing
         self._receive = receive
         self._threads = threads
+        self._room = room_bytes
         self._checksum = checksum
         self._grow = grow
         self._loop = asyncio.get_running_loop()
@@ -109,7 +123,6 @@ class Reception:
             await self._finished()
 
     async def _receive_all(self) -> End:
-        room = self._writing.upload.reserved_bytes - self._writing.upload.offset_bytes
         came_bytes, slow_at = 0, self._loop.time() + SLOW_SECONDS
         while True:
             try:
@@ -124,13 +137,8 @@ class Reception:
             if message["type"] == "http.disconnect":
                 return End.CUT
             chunk = message.get("body", b"")
-            room -= len(chunk)
-            if room < 0:
-                if self._grow is None:
-                    return End.TOO_LONG
-                grown = self._writing.upload.reserved_bytes + GROWTH_BYTES
-                await self._in_thread(partial(self._grow, grown))
-                room += GROWTH_BYTES
+            if self._room is not None and not await self._has_room(len(chunk)):
+                return End.TOO_LONG
             if chunk:
                 self._gathered.append(chunk)
                 self._gathered_bytes += len(chunk)
@@ -146,6 +154,15 @@ class Reception:
                 return End.SLOW
             if now - self._last_checkpoint > CHECKPOINT_SECONDS:
                 await self._hand_over()
+
+    async def _has_room(self, size_bytes: int) -> bool:
+        """Take so much of the room that there is, or that can be had."""
+        assert self._room is not None
+        self._room -= size_bytes
+        if self._room < 0 and self._grow is not None:
+            await self._in_thread(partial(self._grow, GROWTH_BYTES))
+            self._room += GROWTH_BYTES
+        return self._room >= 0
 
     async def _hand_over(self) -> None:
         """Give what was gathered to the writing thread, once the block before is written; perhaps a checkpoint."""

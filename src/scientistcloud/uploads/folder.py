@@ -86,15 +86,16 @@ class UploadsFolder:
         closes: bool,
         concat: str = "",
         parts: Sequence[Upload] = (),
+        reserved_bytes: int = 0,
         stored_bytes: Callable[[], int] = lambda: 0,
         durable: bool = True,
     ) -> Upload:
         """Open an upload and reserve the room for it: all of it or nothing. `durable` as in `Writing`.
 
-        `length_bytes` None: its sender does not know yet, and room is reserved as bytes come. `parts`: what it
-        will be put together from. `stored_bytes`: what the person's data sets take already, asked for under a
-        quota only. Raises `TooLarge` beyond a limit or the quota, `TooMany`, `NoSpace` where the disk's reserve
-        would be touched.
+        `length_bytes` None: its sender does not know yet, and room is reserved as bytes come, for
+        `reserved_bytes` at once. `parts`: what it will be put together from. `stored_bytes`: what the person's data
+        sets take already, asked for under a quota only. Raises `TooLarge` beyond a limit or the quota, `TooMany`,
+        `NoSpace` where the disk's reserve would be touched.
         """
         upload_id = uuid.uuid4().hex
         new = self._root / f"{_NEW}{upload_id}"
@@ -113,7 +114,7 @@ class UploadsFolder:
                 user=user,
                 path=path,
                 length_bytes=length_bytes,
-                reserved_bytes=length_bytes or 0,
+                reserved_bytes=reserved_bytes if length_bytes is None else length_bytes,
                 metadata=metadata,
                 concat=concat,
                 parts=tuple(part.upload_id for part in parts),
@@ -159,6 +160,11 @@ class UploadsFolder:
             writing.note(reserved_bytes=grown.reserved_bytes, length_bytes=grown.length_bytes)
             self._facts[upload.upload_id] = grown
 
+    def require_room(self, upload: Upload, stored_bytes: Callable[[], int]) -> None:
+        """Raises `NoSpace` or `TooLarge` where there is no room any more for what the upload reserved."""
+        with self._alone():
+            self._require_room(upload, stored_bytes)
+
     def _require_allowed(self, path: str, length_bytes: int | None) -> None:
         most = self.limits.max_upload_bytes
         if most is not None and length_bytes is not None and length_bytes > most:
@@ -193,7 +199,7 @@ class UploadsFolder:
             promised = sum(map(self._missing_bytes, others))
         if promised + needed > room:
             raise NoSpace(
-                f"{upload.path!r} needs {needed} bytes, and {max(0, room - promised)} are left on the "
+                f"{_named(upload)} needs {needed} bytes, and {max(0, room - promised)} are left on the "
                 "server's disk; ask its operator for space, or delete data sets"
             )
         quota = self.limits.quota_bytes
@@ -204,7 +210,7 @@ class UploadsFolder:
             taken = stored_bytes() + self._taken_bytes(upload, self._still_waiting(others))
         if taken + upload.reserved_bytes > quota:
             raise TooLarge(
-                f"{upload.path!r} needs {upload.reserved_bytes} bytes, and {max(0, quota - taken)} are left of "
+                f"{_named(upload)} needs {upload.reserved_bytes} bytes, and {max(0, quota - taken)} are left of "
                 f"your {quota}; delete data sets or cancel uploads"
             )
 
@@ -263,7 +269,7 @@ class UploadsFolder:
             for each in self._known_waiting()
             if (each.dataset_uuid, each.path) == (upload.dataset_uuid, upload.path)
             and each.upload_id != upload.upload_id
-            and not each.is_part
+            and each.path
         ]
 
     def _ids(self) -> list[str]:
@@ -353,3 +359,7 @@ class UploadsFolder:
 
     def _ended(self, upload_id: str) -> Path:
         return self._root / _ENDED / f"{upload_id}.json"
+
+
+def _named(upload: Upload) -> str:
+    return repr(upload.path) if upload.path else "what you send"

@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from threading import Event
 
 from scientistcloud.datasets import catalogue
 from scientistcloud.datasets.catalogue import Archive
 from scientistcloud.datasets.settling import settle
 from scientistcloud.errors import (
-    InvalidParameters,
     InvalidTransition,
     NotFound,
     ScientistCloudError,
@@ -33,9 +32,12 @@ from scientistcloud.layout import DataFolder, source_path
 from scientistcloud.ports import Store
 from scientistcloud.records import Dataset, DatasetFile, DatasetStatus
 from scientistcloud.uploads.archives import is_archive
+from scientistcloud.uploads.batch import LARGEST_BYTES, Arrived, Batch, require_plain
+from scientistcloud.uploads.batch import finish as finish_batch
 from scientistcloud.uploads.folder import Limits, UploadsFolder
 from scientistcloud.uploads.parts import MissingPart, put_together
-from scientistcloud.uploads.record import PARTIAL, Upload, sync_folder
+from scientistcloud.uploads.placing import Places
+from scientistcloud.uploads.record import BATCH, PARTIAL, Upload
 from scientistcloud.uploads.session import Writing
 
 _LOG = logging.getLogger(__name__)
@@ -43,8 +45,6 @@ _LOG = logging.getLogger(__name__)
 BLOCK_BYTES = 4 * 2**20
 # An opening that takes longer than this to write its data set's record has died.
 _ORPHANED = timedelta(hours=1)
-_PATH_BYTES = 4096  # of Linux
-_FOLDERS_KEPT = 1000
 
 
 class UploadProcessor:
@@ -76,7 +76,7 @@ class UploadProcessor:
             store, max_pending_per_dataset=max_pending_per_dataset, max_parameters_bytes=max_parameters_bytes
         )
         self._digesting: set[str] = set()
-        self._durable_folders: set[Path] = set()
+        self.places = Places(self.folder)
         self._stopping = Event()
 
     # -- uploads ---------------------------------------------------------------------------------
@@ -106,11 +106,9 @@ class UploadProcessor:
         """
         place = source_path(path)
         uuid = catalogue.new_uuid() if dataset is None else dataset.uuid
-        self._require_place(uuid, place)
+        self.places.require(uuid, [path])
         if dataset is not None:
-            catalogue.require_open(dataset)
-            if dataset.status is DatasetStatus.UPLOAD_ERROR:
-                catalogue.reopen(self.store, uuid)
+            self._make_open(dataset)
         upload = self.uploads.create(
             dataset_uuid=uuid,
             user=user,
@@ -147,6 +145,33 @@ class UploadProcessor:
             concat=PARTIAL,
             closes=False,
             stored_bytes=self._stored_bytes(user),
+        )
+
+    def open_batch(self, dataset: Dataset, *, user: str, size_bytes: int | None) -> Batch:
+        """Begin to take a tar of small files into the open data set; the caller closes it.
+
+        `size_bytes`: how long the tar is, where that is known. Raises as `open_upload`.
+        """
+        self._make_open(dataset)
+        upload = self.uploads.create(
+            dataset_uuid=dataset.uuid,
+            user=user,
+            path="",
+            length_bytes=None,
+            reserved_bytes=size_bytes or 0,  # where that is not known, each step asks for its room
+            metadata="",
+            concat=BATCH,
+            closes=False,
+            stored_bytes=self._stored_bytes(user),
+            durable=False,
+        )
+        largest, stored_bytes = self.uploads.limits.max_upload_bytes, self._stored_bytes(user)
+        return Batch(
+            self.uploads,
+            upload,
+            place=self._place_batch,
+            require_room=lambda step: self.uploads.require_room(replace(upload, reserved_bytes=step), stored_bytes),
+            largest_bytes=min(LARGEST_BYTES, largest or LARGEST_BYTES),
         )
 
     def known(self, upload_id: str) -> Upload:
@@ -278,7 +303,12 @@ class UploadProcessor:
         One that cannot be finished now does not keep the others waiting; it is tried again by the next call.
         """
         finished = 0
-        unfinished = [upload for upload in self.uploads.unfinished() if not upload.is_part]
+        unfinished = []
+        for upload in list(self.uploads.unfinished()):
+            if upload.is_batch:
+                finished += finish_batch(self.uploads, upload.upload_id, place=self._place_batch)
+            elif not upload.is_part:
+                unfinished.append(upload)
         complete = [upload.upload_id for upload in unfinished if upload.complete]
         for upload in unfinished:
             if upload.parts and not upload.complete:
@@ -323,7 +353,7 @@ class UploadProcessor:
             with self.uploads.held(upload_id) as (upload, data):
                 pending = upload.complete and upload.sha256 is None and not data.exists()
             if pending:
-                sha256 = self._sha256(self._source(upload))
+                sha256 = self._sha256(self.places.of(upload.dataset_uuid, upload.path))
                 with self.uploads.held(upload_id) as (upload, _):
                     self.uploads.note(upload, sha256=sha256)
                 self.complete(upload_id)
@@ -346,7 +376,7 @@ class UploadProcessor:
         if placed:
             catalogue.require_open(dataset)
             try:
-                self._put_in_place(upload, data)
+                self.places.put(data, self.places.of(upload.dataset_uuid, upload.path))
             except OSError as in_the_way:
                 if not isinstance(in_the_way, FileExistsError | NotADirectoryError | IsADirectoryError):
                     raise
@@ -355,7 +385,7 @@ class UploadProcessor:
                 )
                 self._give_up(upload, message, noted=upload.closes)
                 raise InvalidTransition(f"{message}; rename one of them") from in_the_way
-        if placed or self._is_in_place(upload):
+        if placed or self.places.holds(upload):
             self.store.datasets.put_files(
                 [
                     DatasetFile(
@@ -374,44 +404,35 @@ class UploadProcessor:
         if upload.sha256 is not None:
             self.uploads.end(upload, remember=True)
 
+    def _make_open(self, dataset: Dataset) -> None:
+        """Raises `InvalidTransition` for a closed data set; one whose upload failed is as open as any."""
+        catalogue.require_open(dataset)
+        if dataset.status is DatasetStatus.UPLOAD_ERROR:
+            catalogue.reopen(self.store, dataset.uuid)
+
+    def _place_batch(self, upload: Upload, folder: Path, step: Sequence[Arrived]) -> None:
+        """Put the files of a step in their places, durably, and record them. Can be repeated."""
+        dataset = self._dataset(upload)
+        if dataset is None:
+            raise NotFound(f"data set {upload.dataset_uuid} was deleted while files came; begin a new one")
+        catalogue.require_open(dataset)
+        require_plain(step)
+        self.places.require(upload.dataset_uuid, (each.path for each in step))
+        self.places.put_all(folder, upload.dataset_uuid, ((str(each.number), each.path) for each in step))
+        self.store.datasets.put_files(
+            [
+                DatasetFile(
+                    dataset_uuid=upload.dataset_uuid, path=each.path, size_bytes=each.size_bytes, sha256=each.sha256
+                )
+                for each in step
+            ]
+        )
+
     def _end_rivals(self, upload: Upload) -> None:
         for upload_id in self.uploads.rivals(upload):
             with suppress(NotFound), self.uploads.held(upload_id) as (rival, data):
                 if data.exists() and not rival.complete and rival.created_at <= upload.created_at:
                     self.uploads.end(rival, remember=False)
-
-    def _put_in_place(self, upload: Upload, data: Path) -> None:
-        """Rename the bytes to their place among the source files, durably."""
-        place = self._source(upload)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        data.rename(place)
-        sync_folder(place.parent)
-        if place.parent not in self._durable_folders:  # else somebody made sure of the way to it before
-            for folder in place.parent.parents:
-                sync_folder(folder)
-                if folder == self.folder.root:
-                    break
-            self._durable_folders = {*list(self._durable_folders)[:_FOLDERS_KEPT], place.parent}
-
-    def _is_in_place(self, upload: Upload) -> bool:
-        """Whether the file in its place is this upload's: after a crash another may have replaced it."""
-        try:
-            return self._source(upload).stat().st_ino == upload.inode
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-
-    def _require_place(self, dataset_uuid: str, place: PurePosixPath) -> None:
-        """A file's name must not be the folder of another, nor the other way round, nor too long with ours."""
-        source = self.folder.dataset(dataset_uuid).source
-        if len(os.fsencode(source / place)) >= _PATH_BYTES:
-            raise InvalidParameters(f"the path {str(place)[:60]!r}… is too long; send it with fewer folders")
-        if (source / place).is_dir() or any(
-            (source / parent).is_file() for parent in place.parents if parent != PurePosixPath()
-        ):
-            raise InvalidParameters(
-                f"{str(place)!r} cannot be stored: another file of the data set has that name as a folder; "
-                "rename one of them"
-            )
 
     def _require_files(self, dataset_uuid: str) -> None:
         missing = 0
@@ -465,9 +486,6 @@ class UploadProcessor:
             catalogue.fail_upload(self.store, upload.dataset_uuid, message)
         self.uploads.end(upload, remember=False)
 
-    def _source(self, upload: Upload) -> Path:
-        return self.folder.dataset(upload.dataset_uuid).source / source_path(upload.path)
-
     def _known(self, dataset_uuid: str) -> Dataset:
         dataset = self.store.datasets.get(dataset_uuid)
         if dataset is None or dataset.deleted_at is not None:
@@ -479,7 +497,7 @@ class UploadProcessor:
         return dataset if dataset is not None and dataset.deleted_at is None else None
 
     def _is_orphaned(self, upload: Upload) -> bool:
-        return not upload.is_part and self._dataset(upload) is None
+        return bool(upload.path) and self._dataset(upload) is None
 
     def _stored_bytes(self, user: str) -> Callable[[], int]:
         return lambda: self.store.datasets.stored_bytes(user=user)

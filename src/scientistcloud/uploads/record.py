@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
@@ -16,7 +17,10 @@ from scientistcloud.errors import NoSpace
 
 INFO, DATA = "info.json", "data"
 PARTIAL = "partial"
+BATCH = "batch"
 
+# Of Linux; Python has no name for it.
+_SYNCFS = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -29,7 +33,7 @@ class Upload:
     dataset_uuid: str
     #: The e-mail of who sends it.
     user: str
-    #: Where the file goes, relative to the data set's `source/`; "" for a part.
+    #: Where the file goes, relative to the data set's `source/`; "" for a part and a batch.
     path: str
     #: None until its sender knows.
     length_bytes: int | None
@@ -39,7 +43,7 @@ class Upload:
     reserved_bytes: int = 0
     #: `Upload-Metadata` as it came.
     metadata: str = ""
-    #: `Upload-Concat` as it came: "", `partial`, or `final;` and the addresses of its parts.
+    #: `Upload-Concat` as it came: "", `partial`, or `final;` and the addresses of its parts; `batch` is ours.
     concat: str = ""
     #: The uploads whose bytes, one after the other, are this one's; () for one that is sent.
     parts: tuple[str, ...] = ()
@@ -61,6 +65,11 @@ class Upload:
     def is_part(self) -> bool:
         """A part of a file, which waits for the others and for who puts them together."""
         return self.concat == PARTIAL
+
+    @property
+    def is_batch(self) -> bool:
+        """Many small files in one; see `uploads.batch`."""
+        return self.concat == BATCH
 
 
 def read_upload(path: Path) -> Upload | None:
@@ -101,6 +110,16 @@ def sync_folder(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sync_disk(handle: int) -> None:
+    """Make everything durable that was written to the file system of the open file `handle`."""
+    if _SYNCFS is None:
+        return os.sync()
+    if _SYNCFS(handle):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return None
 
 
 @contextmanager

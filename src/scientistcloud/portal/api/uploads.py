@@ -10,18 +10,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC
 from email.utils import format_datetime
 from functools import partial
 from http import HTTPStatus
-from typing import TypeVar, cast
+from typing import cast
 from urllib.parse import quote
 
 from fastapi import APIRouter
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -30,20 +29,20 @@ from starlette.types import Receive, Scope, Send
 from scientistcloud.access.rules import Action
 from scientistcloud.errors import InvalidParameters, NotFound, ScientistCloudError, TooLarge, Unavailable
 from scientistcloud.portal.dependencies import SAFE_METHODS, authorise, find_dataset
+from scientistcloud.portal.exchange import Exchange, Refused, answered, send_answer
 from scientistcloud.portal.files import file_answer
 from scientistcloud.portal.guards import FILE_POLICY
-from scientistcloud.portal.problems import Problem, answer, problem_of
+from scientistcloud.portal.problems import Problem
 from scientistcloud.portal.reception import End, Reception
 from scientistcloud.records import Person
-from scientistcloud.settings import MIB
 from scientistcloud.uploads import metadata
 from scientistcloud.uploads.checksum import ALGORITHMS, Checksum
 from scientistcloud.uploads.parts import FINAL, parts_named
 from scientistcloud.uploads.processor import UploadProcessor
 from scientistcloud.uploads.record import DATA, PARTIAL, Upload
+from scientistcloud.uploads.session import Writing
 
 _LOG = logging.getLogger(__name__)
-T = TypeVar("T")
 
 VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,creation-defer-length,termination,expiration,checksum,concatenation"
@@ -52,20 +51,16 @@ TEND_SECONDS = 600.0
 _ALLOWED = "OPTIONS, POST, HEAD, GET, PATCH, DELETE"
 # So long a request waits for its parts to be put together; then it is answered, and they are put together behind.
 _ASSEMBLY_SECONDS = 10.0
-# After an early answer so much of the body is still taken, so that the sender gets to read the answer.
-_LINGER_BYTES, _LINGER_SECONDS = 4 * MIB, 2.0
 
 
-class _Refused(Exception):
-    """An answer that is no error of ours."""
+class _Mismatch(Refused):
+    """The body is not what its checksum says: a status of tus' own, which Python's list of them does not know."""
 
-    def __init__(self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(detail)
-        self.problem = Problem(status, detail, None, headers or {})
-
-
-class _Mismatch(Exception):
-    """The body is not what its checksum says."""
+    def __init__(self) -> None:
+        said = "the bytes are not those of Upload-Checksum; none of them is kept, send them again"
+        super().__init__(HTTPStatus.BAD_REQUEST, said)
+        body = Problem(HTTPStatus.BAD_REQUEST, said).as_json() | {"title": "Checksum Mismatch", "status": 460}
+        self.response = JSONResponse(body, status_code=460, media_type="application/problem+json")
 
 
 class Uploads:
@@ -79,37 +74,22 @@ class Uploads:
         self._assembling = ThreadPoolExecutor(max_workers=1, thread_name_prefix="assembling")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            response = await _Exchange(scope, receive, self._threads, self._digests, self._assembling).respond()
-        except _Refused as refused:
-            response = answer(refused.problem)
-        except _Mismatch:
-            response = _checksum_mismatch()
-        except ScientistCloudError as failed:
-            response = answer(problem_of(failed))
+        exchange = _TusExchange(scope, receive, self._threads, self._digests, self._assembling)
+        response = await answered(exchange.respond)
         response.headers["Tus-Resumable"] = VERSION
         response.headers["Cache-Control"] = "no-store"
-        headers = Headers(scope=scope)
-        has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
-        if has_body and response.status_code >= HTTPStatus.BAD_REQUEST:
-            await _send_early(response, receive, send)
-        else:
-            await response(scope, receive, send)
+        await send_answer(response, scope, receive, send)
 
 
-class _Exchange:
+class _TusExchange(Exchange):
     """One request and its answer."""
 
     def __init__(
         self, scope: Scope, receive: Receive, threads: Executor, digests: Executor, assembling: Executor
     ) -> None:
-        self.scope = scope
-        self.receive = receive
-        self.threads = threads
+        super().__init__(scope, receive, threads)
         self.digests = digests
         self.assembling = assembling
-        self.headers = Headers(scope=scope)
-        self.processor: UploadProcessor = scope["app"].state.processor
 
     async def respond(self) -> Response:
         method = self.headers.get("x-http-method-override", self.scope["method"])
@@ -117,7 +97,7 @@ class _Exchange:
         if method == "OPTIONS":
             return self.options()
         if method != "GET" and self.headers.get("tus-resumable") != VERSION:
-            raise _Refused(
+            raise Refused(
                 HTTPStatus.PRECONDITION_FAILED,
                 f"this server speaks tus {VERSION}; send the header Tus-Resumable: {VERSION}",
                 {"Tus-Version": VERSION},
@@ -130,7 +110,7 @@ class _Exchange:
                 upload = await self.in_thread(self.find, person, upload_id)
                 methods = {"HEAD": self.head, "PATCH": self.patch, "GET": self.get, "DELETE": self.delete}
                 return await methods[method](upload)
-        raise _Refused(
+        raise Refused(
             HTTPStatus.METHOD_NOT_ALLOWED,
             "uploads are opened by POST /api/uploads/ and sent by PATCH to the address in its Location",
             {"Allow": _ALLOWED},
@@ -226,7 +206,7 @@ class _Exchange:
 
     async def patch(self, upload: Upload) -> Response:
         if upload.parts:
-            raise _Refused(HTTPStatus.FORBIDDEN, "what is put together from parts takes no bytes; send its parts")
+            raise Refused(HTTPStatus.FORBIDDEN, "what is put together from parts takes no bytes; send its parts")
         self.require_content_type()
         offset_bytes, checksum = self.number("upload-offset"), self.checksum()
         declared = self.number("upload-length") if "upload-length" in self.headers else upload.length_bytes
@@ -264,7 +244,7 @@ class _Exchange:
             raise missing from None
         waits = upload.is_part or not upload.complete
         if waits and upload.expires_at < self.processor.store.clock.now():
-            raise _Refused(HTTPStatus.GONE, "the upload stopped and has expired; begin a new one")
+            raise Refused(HTTPStatus.GONE, "the upload stopped and has expired; begin a new one")
         return upload
 
     def open(
@@ -310,9 +290,13 @@ class _Exchange:
             if writing.upload.length_bytes is None and declared is not None:
                 await self.in_thread(processor.grow, writing, declared, final=True)
             elif writing.upload.length_bytes is None:
-                grow = partial(processor.grow, writing)
-                await self.in_thread(grow, upload.offset_bytes + (self.body_bytes() or 0))
-            end = await Reception(writing, self.receive, self.threads, checksum=checksum, grow=grow).run()
+                needed = upload.offset_bytes + (self.body_bytes() or 0)
+                await self.in_thread(processor.grow, writing, max(needed, writing.upload.reserved_bytes))
+                grow = partial(_grow, processor, writing)
+            room = writing.upload.reserved_bytes - writing.upload.offset_bytes
+            end = await Reception(
+                writing, self.receive, self.threads, room_bytes=room, checksum=checksum, grow=grow
+            ).run()
             upload = writing.upload
         finally:
             writing.close()
@@ -374,15 +358,6 @@ class _Exchange:
 
     # -- headers ---------------------------------------------------------------------------------
 
-    def number(self, name: str) -> int:
-        """The header `name`, a number of bytes. Raises `InvalidParameters`."""
-        value = self.headers.get(name, "")
-        if not (value.isascii() and value.isdecimal()):
-            raise InvalidParameters(f"{name.title()} is {value[:60]!r}; send a number of bytes, 0 or more")
-        if len(value) > 18:
-            raise TooLarge(f"{name.title()} is beyond every limit; send what it really is")
-        return int(value)
-
     def declared_length(self) -> int | None:
         """How long the upload will be; None where its sender says that it will be known later."""
         if "upload-defer-length" not in self.headers:
@@ -396,21 +371,15 @@ class _Exchange:
         header = self.headers.get("upload-checksum")
         return None if header is None else Checksum(header)
 
-    def body_bytes(self) -> int | None:
-        """How long the body says it is; None where it will be known at its end."""
-        if "content-length" in self.headers:
-            return self.number("content-length")
-        return None if "transfer-encoding" in self.headers else 0
-
     def require_content_type(self) -> None:
         if self.headers.get("content-type") != CONTENT_TYPE:
-            raise _Refused(
+            raise Refused(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"bytes of an upload come with Content-Type: {CONTENT_TYPE}"
             )
 
     def require_offset(self, offset_bytes: int, upload: Upload) -> None:
         if offset_bytes != upload.offset_bytes:
-            raise _Refused(
+            raise Refused(
                 HTTPStatus.CONFLICT,
                 f"{upload.offset_bytes} bytes are here; go on from there, not from {offset_bytes}",
                 {"Upload-Offset": str(upload.offset_bytes)},
@@ -420,17 +389,9 @@ class _Exchange:
         if end_bytes > length_bytes:
             raise TooLarge(f"the body would end at byte {end_bytes}, but {length_bytes} were declared; send those")
 
-    async def in_thread(self, call: Callable[..., T], *arguments: object, **named: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self.threads, partial(call, *arguments, **named))
 
-
-def _checksum_mismatch() -> Response:
-    """A status of tus' own, which Python's list of them does not know."""
-    said = Problem(
-        HTTPStatus.BAD_REQUEST, "the bytes are not those of Upload-Checksum; none is kept, send them again"
-    )
-    body = said.as_json() | {"title": "Checksum Mismatch", "status": 460}
-    return JSONResponse(body, status_code=460, media_type="application/problem+json")
+def _grow(processor: UploadProcessor, writing: Writing, more_bytes: int) -> None:
+    processor.grow(writing, writing.upload.reserved_bytes + more_bytes)
 
 
 def _put_together(processor: UploadProcessor, upload_id: str) -> None:
@@ -438,25 +399,6 @@ def _put_together(processor: UploadProcessor, upload_id: str) -> None:
         processor.assemble(upload_id)
     except ScientistCloudError as failed:  # the next request, or the next start, tries again
         _LOG.warning("upload %s could not be put together: %s", upload_id, failed)
-
-
-async def _send_early(response: Response, receive: Receive, send: Send) -> None:
-    """Send an answer that may come before the end of the body, let the sender read it, and close.
-
-    Closing with unread bytes resets the connection, and the answer is lost on the way.
-    """
-    response.headers["Connection"] = "close"
-    await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
-    await send({"type": "http.response.body", "body": response.body, "more_body": True})
-    left = _LINGER_BYTES
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_LINGER_SECONDS):
-            while left > 0:
-                message = await receive()
-                left -= len(message.get("body", b""))
-                if not message.get("more_body", False):
-                    break
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 _endpoint = Uploads()

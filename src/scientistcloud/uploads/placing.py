@@ -1,0 +1,105 @@
+"""Files put in their place among the source files of a data set: by a rename, durably, under their own names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from scientistcloud.errors import InvalidParameters
+from scientistcloud.layout import DataFolder, checked_path, source_path
+from scientistcloud.uploads.record import Upload, sync_folder
+
+_PATH_BYTES = 4096  # of Linux
+_FOLDERS_KEPT = 1000
+
+
+class Places:
+    """The places of source files below a data folder."""
+
+    def __init__(self, folder: DataFolder) -> None:
+        self._folder = folder
+        self._durable_folders: set[Path] = set()
+
+    def of(self, dataset_uuid: str, path: str) -> Path:
+        """Where the file `path` of the data set lies, or will."""
+        return self._folder.dataset(dataset_uuid).source / source_path(path)
+
+    def require(self, dataset_uuid: str, paths: Iterable[str]) -> None:
+        """Raises `InvalidParameters` where a file's name is a folder of another's, or too long with ours."""
+        # Strings and not paths: there may be many thousands.
+        source = str(self._folder.dataset(dataset_uuid).source)
+        room = _PATH_BYTES - len(os.fsencode(source)) - 1
+        sound = {""}
+        for path in map(checked_path, paths):
+            if len(path.encode()) >= room:
+                raise InvalidParameters(f"the path {path[:60]!r}… is too long; send it with fewer folders")
+            in_the_way = os.path.isdir(f"{source}/{path}")  # noqa: PTH112
+            parent = path.rpartition("/")[0]
+            while parent not in sound:
+                in_the_way = in_the_way or os.path.isfile(f"{source}/{parent}")  # noqa: PTH113
+                sound.add(parent)
+                parent = parent.rpartition("/")[0]
+            if in_the_way:
+                raise InvalidParameters(
+                    f"{path!r} cannot be stored: another file of the data set has that name as a folder; "
+                    "rename one of them"
+                )
+
+    def put(self, data: Path, place: Path) -> None:
+        """Rename `data` to `place`, durably. Raises `OSError` where something else is in the way."""
+        place.parent.mkdir(parents=True, exist_ok=True)
+        data.rename(place)
+        self._sync_way_to(place.parent)
+
+    def put_all(self, folder: Path, dataset_uuid: str, files: Iterable[tuple[str, str]]) -> None:
+        """Rename each (name in `folder`, path in the data set), durably; those that were before are left out."""
+        source = self._folder.dataset(dataset_uuid).source
+        source.mkdir(parents=True, exist_ok=True)
+        parents: set[str] = set()
+        coming = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        going = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name, path in files:
+                parent = path.rpartition("/")[0]
+                if parent not in parents:
+                    (source / parent).mkdir(parents=True, exist_ok=True)
+                    parents.add(parent)
+                with suppress(FileNotFoundError):
+                    os.rename(name, path, src_dir_fd=coming, dst_dir_fd=going)
+        finally:
+            os.close(coming)
+            os.close(going)
+        for parent in parents:
+            self._sync_way_to(source / parent)
+
+    def holds(self, upload: Upload) -> bool:
+        """Whether the file in the upload's place is its own: after a crash another may have replaced it."""
+        try:
+            return self.of(upload.dataset_uuid, upload.path).stat().st_ino == upload.inode
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def remove(self, dataset_uuid: str, path: str) -> None:
+        """Remove the file, and the folders that it leaves empty, durably; nothing happens where there is none."""
+        place = self.of(dataset_uuid, path)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            place.unlink()
+            sync_folder(place.parent)
+            source = self._folder.dataset(dataset_uuid).source
+            for parent in place.parents:
+                if parent == source:
+                    break
+                parent.rmdir()  # raises once it is not empty
+                self._durable_folders.discard(parent)
+
+    def _sync_way_to(self, parent: Path) -> None:
+        """Make the names in the folder `parent` durable, and those of the folders that lead to it."""
+        sync_folder(parent)
+        if parent not in self._durable_folders:  # else somebody made sure of the way to it before
+            for folder in parent.parents:
+                sync_folder(folder)
+                if folder == self._folder.root:
+                    break
+            self._durable_folders = {*list(self._durable_folders)[:_FOLDERS_KEPT], parent}
