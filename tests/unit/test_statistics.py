@@ -82,6 +82,28 @@ def test_constant_images_and_images_of_nothing_still_have_a_range(dtype: str) ->
         assert len(histogram.counts) == 256
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.full((2, 2), 293589731999130585),
+        np.full((2, 2), -(2**62)),
+        np.array([[2**60], [2**60 + 200]]),
+        np.full((2, 2), np.finfo("f8").max),
+        np.full((2, 2), np.finfo("f8").min),
+        np.array([[1e22], [np.nextafter(1e22, 2e22)]]),
+        np.array([[0.0], [5e-324]]),
+    ],
+)
+def test_values_between_which_no_256_doubles_lie_have_a_range_and_are_counted(values: Array) -> None:
+    tally = tally_of(values)
+    (window,) = tally.windows()
+    (histogram,) = tally.histograms()
+
+    assert np.isfinite([window.start, window.end, histogram.low, histogram.high]).all()
+    assert window.start < window.end
+    assert sum(histogram.counts) == values.size
+
+
 def test_one_far_outlier_leaves_the_histogram_readable() -> None:
     values = np.random.default_rng(2).normal(0, 1, (200, 200))
     values[0, 0] = 1e30

@@ -144,13 +144,26 @@ class Tally:
             reached = np.cumsum(counts)
             start, end = (float(values[np.searchsorted(reached, share * reached[-1])]) for share in (0.01, 0.99))
         if end <= start:  # (almost) constant: the viewer needs a range
-            start, end = (low, high) if high > low else (low, low + 1)
-        return Window(low, max(high, low + 1) if high <= low else high, start, end)
+            start, end = (low, high) if high > low else _apart(low)
+        return Window(low if high > low else start, high if high > low else end, start, end)
 
     def _histogram(self, values: Array, counts: Array | None, window: Window) -> Histogram:
         # In quarters, because differences of the greatest doubles overflow.
         width = window.end / 4 - window.start / 4
         low = max(window.min / 4, window.start / 4 - width)
         high = min(window.max / 4, window.end / 4 + width)
+        if high - low < (least := _least_width(max(abs(low), abs(high)))):
+            low, high = (high - least, high) if low > 0 else (low, low + least)
         bins, _ = np.histogram(values.astype(np.float64) / 4, bins=BINS, range=(low, high), weights=counts)
         return Histogram(4 * low, 4 * high, tuple(int(n) for n in bins))
+
+
+def _least_width(value: float) -> float:
+    """Of a range at `value`: bins narrower than what lies between two doubles are none."""
+    return max(2 * BINS * float(np.finfo(np.float64).eps) * abs(value), 1e-300)
+
+
+def _apart(value: float) -> tuple[float, float]:
+    """A range from or to a constant, within the doubles."""
+    width = max(1.0, _least_width(value))
+    return (value, value + width) if value < 1e300 else (value - width, value)
