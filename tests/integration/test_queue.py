@@ -276,6 +276,35 @@ def test_current_jobs_and_the_line_are_there_for_pages(queue: JobQueueManager) -
     assert head.job_id == job_id
 
 
+# -- fairness ------------------------------------------------------------------------------------
+
+
+def test_a_low_priority_waits_at_most_twenty_minutes_behind_those_that_come_later(
+    queue: JobQueueManager, clock: ManualClock
+) -> None:
+    low = create(queue, priority=3)
+    clock.advance(19 * 60)
+    earlier = create(queue, LUNG, priority=1)
+    clock.advance(2 * 60)
+    later = create(queue, str(uuid.uuid4()), priority=1)
+
+    assert [claimed(queue).job_id for _ in range(3)] == [earlier, low, later]
+
+
+def test_a_data_set_with_a_long_line_lets_each_other_one_in(queue: JobQueueManager, clock: ManualClock) -> None:
+    long_line = [create(queue) for _ in range(20)]
+    clock.advance(1)
+    others = [create(queue, str(uuid.uuid4())) for _ in range(3)]
+    order = []
+    while job := queue.get_next_job("ada"):
+        order.append(job.job_id)
+        clock.advance(1)
+        queue.complete_job(job)
+
+    assert order[:4] == [long_line[0], *others]
+    assert order[4:] == long_line[1:]
+
+
 # -- clocks --------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import os
 import resource
 import sqlite3
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from scientistcloud import JobQueueManager, open_store
+from scientistcloud.database.sqlite import jobs as sqlite_jobs
 from scientistcloud.database.sqlite import locking, migrations
 from scientistcloud.database.sqlite.connection import Database
 from scientistcloud.errors import (
@@ -41,8 +43,10 @@ def store(path: Path) -> Iterator[Store]:
     store.close()
 
 
-def create(store: Store) -> str:
-    return JobQueueManager(store).create_job(dataset_uuid=HEART, job_type="dataset_conversion", parameters={})
+def create(store: Store, dataset_uuid: str = HEART) -> str:
+    return JobQueueManager(store).create_job(
+        dataset_uuid=dataset_uuid, job_type="dataset_conversion", parameters={}
+    )
 
 
 def alter(path: Path, *statements: str) -> None:
@@ -254,6 +258,43 @@ def test_creators_that_wait_in_vain_all_hear_who_holds_them_up(
     assert all(f"process {os.getpid()} " in line for line in heard)
     create(store)
     holder.close()
+
+
+def test_creators_that_come_together_share_one_way_to_the_disk(path: Path, store: Store) -> None:
+    other = Database(path)
+    threads = [threading.Thread(target=create, args=[store]) for _ in range(8)]
+    creations = store.jobs._creations  # type: ignore[attr-defined]  # past the port, to see who waits
+
+    with store.trace() as sent:
+        with other.write():
+            for thread in threads:
+                thread.start()
+            deadline = time.monotonic() + 4  # they have patience for five
+            while len(creations._waiting) < len(threads) and time.monotonic() < deadline:
+                time.sleep(0.005)
+        for thread in threads:
+            thread.join(60)
+    other.close()
+
+    assert sent.count("COMMIT") == 1
+    assert len(store.jobs.find()) == len(threads)
+
+
+def test_a_line_among_very_many_moves_on_after_a_few_rounds_of_care(
+    path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_jobs, "_LINES_AT_A_LOOK", 3)
+    uuids = sorted(str(uuid.uuid4()) for _ in range(10))
+    for dataset_uuid in uuids:
+        create(store, dataset_uuid)
+        create(store, dataset_uuid)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM jobs WHERE head IN (?, ?)", (uuids[0], uuids[8]))
+
+    touched = [store.jobs.recover() for _ in range(4)]
+
+    assert sum(touched) == 2
+    assert len(store.jobs.claimable()) == len(uuids)
 
 
 def test_a_line_whose_head_another_client_deleted_moves_on(path: Path, store: Store) -> None:

@@ -124,3 +124,90 @@ def test_bytes_that_nobody_reads_hold_nobody_up(store: Store) -> None:
     create(store, DATASETS[0])
 
     assert JobQueueManager(store).get_next_job("ada") is not None
+
+
+def test_a_hundred_idle_workers_are_not_all_woken_for_one_job(
+    path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waking, "_LOOK_ROUND_SECONDS", NEVER_SECONDS)
+    asleep, woken, over = threading.Semaphore(0), [], threading.Event()
+
+    def idle(name: str) -> None:
+        while store.jobs.wait(0):
+            pass
+        asleep.release()
+        if store.jobs.wait(NEVER_SECONDS) and not over.is_set():
+            woken.append(name)
+
+    sleepers = [threading.Thread(target=idle, args=(f"w{n}",)) for n in range(100)]
+    for sleeper in sleepers:
+        sleeper.start()
+    for _ in sleepers:
+        asleep.acquire(timeout=60)
+    time.sleep(0.5)  # the last of them are on their way into the kernel
+
+    create(store, DATASETS[0])
+    deadline = time.monotonic() + 60
+    while not woken and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.5)  # for those that would come too
+    over.set()
+    number = len(woken)
+    while any(sleeper.is_alive() for sleeper in sleepers):
+        store.jobs._waking.ring()  # type: ignore[attr-defined]  # past the port, to let them go
+        time.sleep(0.001)
+
+    assert 1 <= number <= 5
+
+
+def test_under_load_no_job_waits_for_a_worker_that_was_not_woken(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waking, "_LOOK_ROUND_SECONDS", NEVER_SECONDS)
+    queue = JobQueueManager(store)
+    done: list[str] = []
+    overslept: list[str] = []
+    ending = "verify_canary"  # handed out only where it is named
+
+    def work(worker_id: str) -> None:
+        woken = True
+        while True:
+            (job,) = store.jobs.claim(
+                worker_id, limit=1, job_types=["dataset_conversion", ending], lease_seconds=60
+            ) or (None,)
+            if job is None:
+                woken = store.jobs.wait(10)
+                continue
+            if not woken:
+                overslept.append(job.job_id)
+            woken = True
+            queue.complete_job(job)
+            if job.job_type == ending:
+                return
+            done.append(job.job_id)
+
+    def make() -> None:
+        for n in range(60):
+            create(store, f"{n:08}-0000-4000-8000-{threading.get_ident() % 10**12:012}")
+            time.sleep(0.001 * (n % 7))
+
+    workers = [threading.Thread(target=work, args=(f"w{n}",)) for n in range(8)]
+    makers = [threading.Thread(target=make) for _ in range(3)]
+    for thread in (*workers, *makers):
+        thread.start()
+    for thread in makers:
+        thread.join(60)
+    deadline = time.monotonic() + 60
+    while len(done) < 180 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    queue.create_jobs(
+        [
+            {"dataset_uuid": f"{n:08}-1111-4111-8111-111111111111", "job_type": ending, "parameters": {}}
+            for n in range(8)
+        ]
+    )
+    for thread in workers:
+        thread.join(60)
+
+    assert len(done) == 180
+    assert overslept == []

@@ -99,6 +99,8 @@ class BackgroundService:
         )
         self._running: dict[Attempt, threading.Thread] = {}
         self._free = threading.Semaphore(slots)
+        self._looking = False
+        self._at_end = ExitStack()
         # How often the end was asked for. A number and no Event: signal handlers set it, and an Event's lock
         # could be held by the very code that they interrupt.
         self._stops = 0
@@ -114,6 +116,7 @@ class BackgroundService:
             self.worker_id = stack.enter_context(presence.worker_name(self.folder, self.worker_id or None))
             presence.check_installation(self.store, self.folder)
             stack.callback(self._tracing.close)
+            stack.enter_context(self._at_end)
             stack.callback(self._runner.stop)
             self._runner.start()
             started_at = self.store.clock.now()
@@ -264,14 +267,27 @@ class BackgroundService:
         try:
             if predecessor:
                 self._take_back(self.worker_id)
-            for worker in self.store.workers.all():
-                if worker.worker_id != self.worker_id and worker.host == presence.host():
-                    with presence.lock_of(self.folder.worker_lock(worker.worker_id)) as dead:
-                        if dead:
-                            self._take_back(worker.worker_id)
-                            self.store.workers.leave(worker.worker_id)
+            if self._looks_for_dead():
+                self._look_for_dead()
         except (ScientistCloudError, OSError) as failed:
             self._say(logging.WARNING, "jobs of dead workers not looked for", reason=failed)
+
+    def _looks_for_dead(self) -> bool:
+        """Whether this worker is the one of its host that looks: who has the lock keeps it for its life."""
+        if not self._looking:
+            with ExitStack() as trial:
+                if trial.enter_context(presence.lock_of(self.folder.worker_lock(f"looks-{presence.host()}"))):
+                    self._looking = True
+                    self._at_end.push(trial.pop_all())
+        return self._looking
+
+    def _look_for_dead(self) -> None:
+        for worker in self.store.workers.all():
+            if worker.worker_id != self.worker_id and worker.host == presence.host():
+                with presence.lock_of(self.folder.worker_lock(worker.worker_id)) as dead:
+                    if dead:
+                        self._take_back(worker.worker_id)
+                        self.store.workers.leave(worker.worker_id)
 
     def _take_back(self, dead: str) -> None:
         for job in self.store.jobs.find(status=JobStatus.RUNNING, limit=10_000):

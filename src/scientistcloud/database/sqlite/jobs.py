@@ -54,18 +54,20 @@ _LOOK_FOR_ALL = _LOOK.format(types=TYPES_OF_ALL)
 _LOOK_FOR_NAMED = _LOOK.format(types=TYPES_NAMED)
 
 # Data sets whose line has no head though a job waits for its turn: not by our doing, but other clients can delete.
-# The index of turns is read one data set at a time, not one job at a time.
-_HEADLESS = """
+# The index of turns is read one data set at a time, not one job at a time, and so many of them at a look.
+_LINES_AT_A_LOOK = 1000
+_LINES = """
     WITH RECURSIVE lines (dataset_uuid) AS (
-        SELECT min(dataset_uuid) FROM jobs INDEXED BY jobs_turn WHERE waits_for = 'turn'
+        SELECT min(dataset_uuid) FROM jobs INDEXED BY jobs_turn WHERE waits_for = 'turn' AND dataset_uuid > :after
         UNION ALL
         SELECT (
             SELECT min(dataset_uuid) FROM jobs INDEXED BY jobs_turn
             WHERE waits_for = 'turn' AND dataset_uuid > lines.dataset_uuid
         ) FROM lines WHERE lines.dataset_uuid IS NOT NULL
+        LIMIT :limit
     )
-    SELECT dataset_uuid FROM lines
-    WHERE dataset_uuid IS NOT NULL AND NOT EXISTS (SELECT 1 FROM jobs WHERE head = lines.dataset_uuid)
+    SELECT dataset_uuid, EXISTS (SELECT 1 FROM jobs WHERE head = lines.dataset_uuid)
+    FROM lines WHERE dataset_uuid IS NOT NULL
 """
 
 _ERROR_TYPE = "json_extract(error, '$.type')"
@@ -83,6 +85,8 @@ class SqliteJobs:
         self._boot_id = boot_id
         self._creations = Creations(self._commit_creations)
         self._waking = Waking(database, self._seconds_to_next_due)
+        # Care looks at so many lines a round: it costs the same with a thousand and with a million of them.
+        self._looked_at_lines_up_to = ""
 
     # -- creating --------------------------------------------------------------------------------
 
@@ -316,10 +320,14 @@ class SqliteJobs:
         while moved := self._moved(Steps.keep_house) if self._worth_a_claim([]) else 0:
             touched += moved
         with self._database.read() as connection:
-            headless = connection.execute(_HEADLESS).fetchall()
-        for (dataset_uuid,) in headless:
+            lines = connection.execute(
+                _LINES, {"after": self._looked_at_lines_up_to, "limit": _LINES_AT_A_LOOK}
+            ).fetchall()
+        headless = [dataset_uuid for dataset_uuid, has_head in lines if not has_head]
+        for dataset_uuid in headless:
             with self._steps() as steps:
                 steps.promote(dataset_uuid)
+        self._looked_at_lines_up_to = lines[-1][0] if len(lines) >= _LINES_AT_A_LOOK else ""
         return touched + len(headless)
 
     def adopt(self) -> int:

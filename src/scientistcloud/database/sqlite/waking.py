@@ -1,9 +1,9 @@
 """Sleep until there may be work: a FIFO beside the database, with a slow look as the safety net.
 
-Who commits something claimable writes one byte; one sleeper reads it and looks. A claim that leaves more behind
-writes the next byte, so many jobs wake many workers one after the other. A byte that nobody could use (its reader
-died, or runs other job types) costs at most one look-round: sleepers also look at `PRAGMA data_version` twice a
-second, and at the next due time.
+Who commits something claimable writes one byte, which wakes one sleeper and not all of them (`EPOLLEXCLUSIVE`): a
+hundred idle workers would all look for the one job. A claim that leaves more behind writes the next byte, so many
+jobs wake many workers one after the other. A byte that nobody could use (its reader died, or runs other job types)
+costs at most one look-round: sleepers also look at `PRAGMA data_version` twice a second, and at the next due time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Waking:
     def __init__(self, database: Database, seconds_to_next_due: Callable[[], float | None]) -> None:
         self._database = database
         self._seconds_to_next_due = seconds_to_next_due
-        self._seen = threading.local()
+        self._mine = threading.local()
         self._fifo = _open_fifo(database.path.with_name(database.path.name + ".wake"))
 
     def ring(self) -> None:
@@ -48,8 +48,8 @@ class Waking:
         due = None if until_due is None else time.monotonic() + until_due
         while True:
             mark = self._database.change_mark()
-            if mark != getattr(self._seen, "mark", None):
-                self._seen.mark = mark
+            if mark != getattr(self._mine, "mark", None):
+                self._mine.mark = mark
                 return True
             now = time.monotonic()
             if due is not None and now >= due:
@@ -70,15 +70,21 @@ class Waking:
         if fifo is None:
             time.sleep(seconds)
             return False
-        poll = select.poll()
-        poll.register(fifo, select.POLLIN)
-        if not poll.poll(1000 * seconds):
+        if not self._readable(fifo, seconds):
             return False
         try:
             # All of them: one look finds all there is, and a claim that leaves some behind rings again.
             return bool(os.read(fifo, _ALL_BYTES))
         except (BlockingIOError, OSError):
             return False  # another sleeper was faster
+
+    def _readable(self, fifo: int, seconds: float) -> bool:
+        if not hasattr(select, "EPOLLEXCLUSIVE"):  # not Linux
+            return bool(select.select([fifo], [], [], seconds)[0])
+        if (epoll := getattr(self._mine, "epoll", None)) is None:
+            epoll = self._mine.epoll = select.epoll()
+            epoll.register(fifo, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        return bool(epoll.poll(seconds))
 
 
 def _open_fifo(path: Path) -> int | None:
