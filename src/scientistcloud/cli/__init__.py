@@ -16,6 +16,7 @@ COMMANDS = {
     "serve": ("serve", "The portal, with a worker beside it."),
     "worker": ("worker", "A background service alone, for another machine."),
     "upload": ("upload", "Send files to a running portal; resumes where it broke off."),
+    "datasets": ("datasets", "Your data sets on a portal: list, show, download, delete, share."),
     "convert": ("convert", "Convert files without server or database."),
     "inspect": ("inspect", "What would be read from a file, and why."),
     "sensors": ("sensors", "The kinds of source data known here."),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import click
 import platformdirs
 
+from scientistcloud.cli.progress import Bar, WorkBar
 from scientistcloud.client import Client, collect, find_portal
 from scientistcloud.settings import read_settings
 
@@ -22,6 +22,7 @@ from scientistcloud.settings import read_settings
 @click.option("--name", help="What the data set is to be called; default: the file's or folder's name.")
 @click.option("--wait", is_flag=True, help="Go on until the conversion has ended; status 1 where it failed.")
 @click.option("--no-convert", is_flag=True, help="Keep the files as they are.")
+@click.option("--parallel", type=click.IntRange(1, 32), default=4, show_default=True, help="Files at a time.")
 @click.option("--json", "as_json", is_flag=True, help="Print the data set's record as JSON.")
 def command(
     paths: tuple[Path, ...],
@@ -31,6 +32,7 @@ def command(
     name: str | None,
     wait: bool,
     no_convert: bool,
+    parallel: int,
     as_json: bool,
 ) -> int:
     """Send PATHS as one data set; after a break the same command goes on where it was.
@@ -40,17 +42,18 @@ def command(
     files = collect(paths)
     portal = find_portal(read_settings(), server=server, token_file=token_file)
     with Client(server=portal.server, token=portal.token) as client:
-        with _Bar(sum(file.size_bytes for file in files)) as bar:
+        with Bar("uploading", sum(file.size_bytes for file in files)) as bar:
             dataset_uuid = client.upload(
                 paths,
                 name=name,
                 sensor=sensor,
                 convert=not no_convert,
+                parallel=parallel,
                 manifests=platformdirs.user_state_path("scientistcloud") / "uploads",
                 on_bytes=bar.advance,
                 on_trouble=bar.say,
             )
-            dataset = client.wait(dataset_uuid, on_look=bar.show) if wait else client.dataset(dataset_uuid)
+        dataset = _followed(client, dataset_uuid) if wait else client.dataset(dataset_uuid)
         page = f"{portal.server}/datasets/{dataset_uuid}"
     if as_json:
         click.echo(json.dumps(dataset | {"dataset_uuid": dataset_uuid, "page": page}, indent=1))
@@ -63,45 +66,16 @@ def command(
     return 0
 
 
-class _Bar:
-    """A progress bar on standard error, where that is a terminal."""
+def _followed(client: Client, dataset_uuid: str) -> dict[str, Any]:
+    """The data set once its job has ended; meanwhile a bar shows how far that is."""
+    with WorkBar() as bar:
 
-    def __init__(self, total_bytes: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-        from rich.progress import TransferSpeedColumn as Speed
+        def look(dataset: dict[str, Any]) -> None:
+            for job in client.jobs(dataset_uuid):
+                if job["status"] in ("running", "pending"):
+                    bar.show(dataset["status"], job["progress"]["step"], job["progress"]["fraction"])
+                    break
+            else:
+                bar.show(dataset["status"], "", 0.0)
 
-        self._console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(),
-            Speed(),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
-        self._task = self._progress.add_task("uploading", total=total_bytes)
-        self._said = ("", 0.0)
-
-    def __enter__(self) -> _Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def advance(self, size_bytes: int) -> None:
-        self._progress.advance(self._task, size_bytes)
-
-    def say(self, trouble: str) -> None:
-        """What keeps the upload waiting: once, not at every look."""
-        said, when = self._said
-        if trouble != said or time.monotonic() - when > 30:
-            self._said = (trouble, time.monotonic())
-            self._console.print(
-                f"waiting: {trouble}", style="yellow", highlight=False, markup=False, soft_wrap=True
-            )
-
-    def show(self, dataset: dict[str, Any]) -> None:
-        self._progress.update(self._task, description=dataset["status"])
+        return client.wait(dataset_uuid, on_look=look)

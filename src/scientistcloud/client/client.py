@@ -13,6 +13,7 @@ import httpx
 
 from scientistcloud import __version__
 from scientistcloud.client.answers import checked, unreachable
+from scientistcloud.client.downloads import Fetching, RemoteFile, addresses
 from scientistcloud.client.files import LocalFile, collect
 from scientistcloud.client.manifest import Manifest
 from scientistcloud.client.sending import Sending
@@ -63,11 +64,13 @@ class Client:
 
     # -- data sets and jobs ----------------------------------------------------------------------
 
-    def datasets(self, *, text: str | None = None, status: Sequence[str] = ()) -> Iterator[Record]:
-        """The caller's data sets, newest first."""
+    def datasets(
+        self, *, text: str | None = None, status: Sequence[str] = (), deleted: bool = False
+    ) -> Iterator[Record]:
+        """The caller's data sets, newest first; `deleted`: those that can be restored."""
         after: str | None = None
         while True:
-            given = {"limit": 1000, "text": text, "status": list(status), "after": after}
+            given = {"limit": 1000, "text": text, "status": list(status), "deleted": deleted, "after": after}
             page = self._get("/api/datasets", params={name: value for name, value in given.items() if value})
             yield from page["datasets"]
             if len(page["datasets"]) < 1000:
@@ -103,6 +106,29 @@ class Client:
     def reopen_dataset(self, dataset_uuid: str) -> Record:
         """Open a data set for more files."""
         return self._post(f"/api/datasets/{dataset_uuid}/open", {})
+
+    def delete(self, dataset_uuid: str) -> Record:
+        """Delete a data set; `restore` has it back for some days. Raises `NotFound`."""
+        return self._asked("DELETE", f"/api/datasets/{dataset_uuid}")
+
+    def restore(self, dataset_uuid: str) -> Record:
+        """Have back what was deleted. Raises `NotFound`; `InvalidTransition` where its removal has begun."""
+        return self._post(f"/api/datasets/{dataset_uuid}/restore", {})
+
+    def describe(self, dataset_uuid: str, **said: Any) -> Record:
+        """Write `name`, `description`, `tags` or `public`, those that are given."""
+        return self._asked("PATCH", f"/api/datasets/{dataset_uuid}", json=said)
+
+    def form_files(self, dataset_uuid: str) -> Iterator[Record]:
+        """The files of the converted form, each with `token` and `name` of the form. Raises `NotFound`."""
+        after: str | None = None
+        while True:
+            given = {"after": after} if after else {}
+            page = self._get(f"/api/datasets/{dataset_uuid}/form", params=given)
+            yield from ({**file, "token": page["token"], "name": page["name"]} for file in page["files"])
+            after = page["after"]
+            if after is None:
+                return
 
     def convert(self, dataset_uuid: str, *, request: str | None = None, sensor: str | None = None) -> str:
         """Convert again; the `job_id`, the same for the same `request`."""
@@ -211,6 +237,39 @@ class Client:
                     raise
                 time.sleep(pause)
                 pause = min(20.0, 2 * pause)
+
+    # -- downloads -------------------------------------------------------------------------------
+
+    def download(
+        self,
+        dataset_uuid: str,
+        to: Path,
+        *,
+        what: str = "source",
+        as_zip: bool = False,
+        parallel: int = 4,
+        on_total: Callable[[int], None] = lambda _: None,
+        on_bytes: Callable[[int], None] = lambda _: None,
+    ) -> int:
+        """Fetch the files as they came (`what`: ``source``), or the converted form (``converted``).
+
+        `to` is a folder, or with `as_zip` the zip. Each file appears when it is whole and its SHA-256 holds; what
+        is there already is left alone, what a break left is gone on with. Returns how many files were asked for.
+        Raises `NotFound`, `NoSpace`, `Unavailable`.
+        """
+        fetching = Fetching(self._http, patience_seconds=self._patience_seconds, on_bytes=on_bytes)
+        if as_zip:
+            fetching.fetch(RemoteFile(f"/data/{dataset_uuid}/{what}.zip", to.name, None, None), to)
+            return 1
+        if what == "source":
+            files = list(addresses(dataset_uuid, "source", self.files(dataset_uuid)))
+        else:
+            rows = list(self.form_files(dataset_uuid))
+            files = list(addresses(dataset_uuid, f"@{rows[0]['token']}", iter(rows))) if rows else []
+            to = to / rows[0]["name"] if rows else to
+        on_total(sum(file.size_bytes or 0 for file in files))
+        fetching.fetch_all(files, to, parallel=parallel)
+        return len(files)
 
     # -- requests --------------------------------------------------------------------------------
 
