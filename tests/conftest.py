@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 from mongo_server import MongoServer, real_server
+from records_at_hand import database_url as new_database_url
 
 # An example may take as long as it likes: what is slow on a busy machine is no bug.
 settings.register_profile("patient", deadline=None)
@@ -71,3 +72,9 @@ def mongodb_url(mongodb_server: str) -> Iterator[str]:
     yield f"{server.rstrip('/')}/{name}{question}{options}"
     with pymongo.MongoClient[dict[str, object]](mongodb_server) as client:
         client.drop_database(name)
+
+
+@pytest.fixture(params=["sqlite", "mongodb"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A new database of each kind."""
+    return new_database_url(request, request.param)

@@ -214,8 +214,8 @@ class _Canary:
                 settle(self.store, job.dataset_uuid, token=job.token)
         return (
             _sent(created, r"insert\b.*\bjobs\b"),
-            _sent(claimed, r"(select|update|find)\b.*\bjobs\b.*(where|filter)"),
-            _sent(updated, r"update\b.*\bvisstoredatas\b"),
+            _sent(claimed, r"(select|update|find|findAndModify)\b.*\bjobs\b.*(where|filter|query)"),
+            _sent(updated, r"(update|findAndModify)\b.*\bvisstoredatas\b"),
             trouble,
         )
 
