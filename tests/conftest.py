@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-import pymongo
 import pytest
 from hypothesis import settings
 
-from mongo_server import MongoServer, real_server
+from mongo_server import MongoServer, drop, new_database, real_server
 from records_at_hand import database_url as new_database_url
 
 # An example may take as long as it likes: what is slow on a busy machine is no bug.
@@ -67,11 +65,9 @@ def mongodb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def mongodb_url(mongodb_server: str) -> Iterator[str]:
     """A database on it that nobody else uses; dropped afterwards."""
-    name = f"scientistcloud_test_{uuid.uuid4().hex[:12]}"
-    server, question, options = mongodb_server.partition("?")
-    yield f"{server.rstrip('/')}/{name}{question}{options}"
-    with pymongo.MongoClient[dict[str, object]](mongodb_server) as client:
-        client.drop_database(name)
+    url = new_database(mongodb_server)
+    yield url
+    drop(url)
 
 
 @pytest.fixture(params=["sqlite", "mongodb"])

@@ -8,7 +8,11 @@ import socket
 import subprocess
 import sysconfig
 import time
+import uuid
 from pathlib import Path
+from typing import Any
+
+import pymongo
 
 PROGRAM = Path(sysconfig.get_path("scripts")) / "nx-27017"
 
@@ -82,6 +86,18 @@ class MongoServer:
 def real_server() -> str | None:
     """The address of the real server that the tests are to use, without a database; None: the stand-in."""
     return os.environ.get("SCIENTISTCLOUD_TEST_MONGODB_URL")
+
+
+def new_database(server: str) -> str:
+    """The address of a database on `server` that nobody else uses."""
+    host, question, options = server.partition("?")
+    return f"{host.rstrip('/')}/scientistcloud_test_{uuid.uuid4().hex[:12]}{question}{options}"
+
+
+def drop(url: str) -> None:
+    """Remove the database that `url` names."""
+    with pymongo.MongoClient[dict[str, Any]](url) as client:
+        client.drop_database(client.get_default_database().name)
 
 
 def _free_port() -> int:

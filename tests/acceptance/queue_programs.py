@@ -20,9 +20,9 @@ def say(*words: object) -> None:
     os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
-def work(path: str, worker_id: str, lease_seconds: str, seconds_a_job: str, patience_seconds: str = "2") -> None:
+def work(url: str, worker_id: str, lease_seconds: str, seconds_a_job: str, patience_seconds: str = "2") -> None:
     """Claim and complete until nothing has come for so long; says each completed job."""
-    queue = JobQueueManager(open_store(f"sqlite:///{path}"), lease_seconds=float(lease_seconds))
+    queue = JobQueueManager(open_store(url), lease_seconds=float(lease_seconds))
     say("ready")
     while job := queue.get_next_job(worker_id, wait_seconds=float(patience_seconds)):
         say("claimed", job.job_id, job.token)
@@ -35,9 +35,9 @@ def work(path: str, worker_id: str, lease_seconds: str, seconds_a_job: str, pati
             say("completed", job.job_id, job.token)
 
 
-def create(path: str, threads: str) -> None:
+def create(url: str, threads: str) -> None:
     """Create for ever; says each id once it was answered."""
-    queue = JobQueueManager(open_store(f"sqlite:///{path}"))
+    queue = JobQueueManager(open_store(url))
 
     def on_and_on() -> None:
         while True:
@@ -47,9 +47,9 @@ def create(path: str, threads: str) -> None:
         threading.Thread(target=on_and_on).start()
 
 
-def hold(path: str) -> None:
-    """Stay inside a transaction until a line comes on standard input."""
-    with Database(Path(path)).write():
+def hold(url: str) -> None:
+    """Stay inside a transaction of SQLite until a line comes on standard input."""
+    with Database(Path(url.removeprefix("sqlite:///"))).write():
         say("holding")
         sys.stdin.readline()
     say("done")

@@ -87,10 +87,14 @@ class Site:
 
     root: Path
     lease_seconds: float = 30
+    #: Empty: the embedded database.
+    database_url: str = ""
     workers: list[WorkerProcess] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.settings: Settings = read_settings(data_dir=self.root, lease_seconds=self.lease_seconds)
+        self.settings: Settings = read_settings(
+            data_dir=self.root, lease_seconds=self.lease_seconds, database_url=self.database_url
+        )
         self.store = open_store(self.settings.store_url)
         self.queue = JobQueueManager(self.store, lease_seconds=self.lease_seconds)
 
@@ -107,7 +111,12 @@ class Site:
         if not tasks:
             command = ["-m", "scientistcloud", "worker", "--slots", str(slots), "--worker-id", name]
         log = self.root / f"{name}-{len(self.workers)}.stderr"
-        given = {"DATA_DIR": self.root, "LEASE_SECONDS": self.lease_seconds, **settings}
+        given = {
+            "DATA_DIR": self.root,
+            "LEASE_SECONDS": self.lease_seconds,
+            "DATABASE_URL": self.database_url,
+            **settings,
+        }
         with log.open("wb") as file:
             process = subprocess.Popen(
                 [sys.executable, *command],

@@ -28,14 +28,12 @@ Process = subprocess.Popen[str]
 Start = Callable[..., Process]
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "scientistcloud.db"
+sqlite_alone = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
-def store(path: Path) -> Iterator[Store]:
-    store = open_store(f"sqlite:///{path}")
+def store(database_url: str) -> Iterator[Store]:
+    store = open_store(database_url)
     yield store
     store.close()
 
@@ -46,12 +44,12 @@ def queue(store: Store) -> JobQueueManager:
 
 
 @pytest.fixture
-def start(path: Path) -> Iterator[Start]:
+def start(database_url: str) -> Iterator[Start]:
     """``start("work", …)`` starts a program; all are ended with the test."""
     running: list[Process] = []
 
     def start(name: str, *arguments: object) -> Process:
-        command = [sys.executable, str(PROGRAMS), name, str(path), *map(str, arguments)]
+        command = [sys.executable, str(PROGRAMS), name, database_url, *map(str, arguments)]
         running.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
         return running[-1]
 
@@ -95,9 +93,10 @@ def check_order(jobs: list[Job]) -> None:
             assert earlier.finished_at <= later.started_at
 
 
-def check_intact(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+def check_intact(url: str) -> None:
+    if url.startswith("sqlite:///"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
 def test_no_two_processes_get_the_same_job(queue: JobQueueManager, start: Start) -> None:
@@ -124,7 +123,7 @@ def test_a_sleeping_worker_of_another_process_is_woken(queue: JobQueueManager, s
 
 @pytest.mark.parametrize("threads", [1, 6])
 def test_a_creator_that_is_killed_loses_nothing_it_was_told(
-    path: Path, store: Store, start: Start, threads: int
+    database_url: str, store: Store, start: Start, threads: int
 ) -> None:
     creator = start("create", threads)
     told = [next_line(creator) for _ in range(150)]
@@ -135,11 +134,14 @@ def test_a_creator_that_is_killed_loses_nothing_it_was_told(
     told += [line for line in out.splitlines() if len(line) == 36]  # the last may be cut off
     missing = [job_id for job_id in told if store.jobs.get(job_id) is None]
     assert missing == []
-    assert store.jobs.recover() == 0
+    healed = store.jobs.recover()
+    if database_url.startswith("sqlite"):
+        assert healed == 0  # there a job and its place in the line are one commit
     assert store.jobs.stats().waiting == {"nothing": sum(1 for _ in store.jobs.claimable()), "turn": 0, "time": 0}
-    check_intact(path)
+    check_intact(database_url)
 
 
+@sqlite_alone
 def test_a_writer_that_is_killed_in_a_transaction_holds_nobody_up(queue: JobQueueManager, start: Start) -> None:
     holder = start("hold")
     assert next_line(holder) == "holding"
@@ -150,6 +152,7 @@ def test_a_writer_that_is_killed_in_a_transaction_holds_nobody_up(queue: JobQueu
     assert create_many(queue, datasets=1, jobs_each=1)
 
 
+@sqlite_alone
 def test_a_writer_that_is_stopped_in_a_transaction_is_named(queue: JobQueueManager, start: Start) -> None:
     create_many(queue, datasets=1, jobs_each=1)
     holder = start("hold")
@@ -185,7 +188,9 @@ def test_a_worker_that_is_killed_loses_its_job_to_another(queue: JobQueueManager
     assert [(each.worker_id, each.outcome) for each in job.history] == [("victim", "lost"), ("heir", "completed")]
 
 
-def chaos(queue: JobQueueManager, path: Path, start: Start, *, datasets: int, seconds: float, seed: int) -> None:
+def chaos(
+    queue: JobQueueManager, database_url: str, start: Start, *, datasets: int, seconds: float, seed: int
+) -> None:
     """Workers killed and stopped at random; afterwards every job is done once, in order, and all is intact."""
     dice = random.Random(seed)
     ids = create_many(queue, datasets=datasets, jobs_each=3)
@@ -219,16 +224,18 @@ def chaos(queue: JobQueueManager, path: Path, start: Start, *, datasets: int, se
             assert job.result is not None
             assert job.result["token"] == job.token, f"seed {seed}"
     check_order(jobs)
-    check_intact(path)
+    check_intact(database_url)
 
 
 def test_workers_killed_and_stopped_at_random_lose_and_double_nothing(
-    queue: JobQueueManager, path: Path, start: Start
+    queue: JobQueueManager, database_url: str, start: Start
 ) -> None:
-    chaos(queue, path, start, datasets=40, seconds=4, seed=20260501)
+    chaos(queue, database_url, start, datasets=40, seconds=4, seed=20260501)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(3))
-def test_long_chaos_loses_and_doubles_nothing(queue: JobQueueManager, path: Path, start: Start, seed: int) -> None:
-    chaos(queue, path, start, datasets=400, seconds=40, seed=seed)
+@pytest.mark.parametrize("seed", range(2))
+def test_long_chaos_loses_and_doubles_nothing(
+    queue: JobQueueManager, database_url: str, start: Start, seed: int
+) -> None:
+    chaos(queue, database_url, start, datasets=300, seconds=30, seed=seed)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import pymongo
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -20,12 +23,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from mongo_server import drop, new_database
 from scientistcloud import JobQueueManager, open_store
 from scientistcloud.errors import AlreadyFinished, Cancelled, InvalidTransition, LeaseLost
+from scientistcloud.ports import Store
 from scientistcloud.records import Job
 from scientistcloud.testing.clock import ManualClock
 
-LEASE_SECONDS = 30.0
 _MEMORY = Path("/dev/shm")
 DATASETS = [f"{n}0000000-0000-4000-8000-000000000000" for n in range(1, 4)]
 
@@ -54,7 +58,8 @@ class Known:
 class Reference:
     """The queue in a hundred lines, for one thread and without a disk."""
 
-    def __init__(self) -> None:
+    def __init__(self, lease_seconds: float) -> None:
+        self.lease_seconds = lease_seconds
         self.jobs: dict[str, Known] = {}
         self.seqs = dict.fromkeys(DATASETS, 0)
         self.tokens = dict.fromkeys(DATASETS, 0)
@@ -88,7 +93,7 @@ class Reference:
 
     def keep_house(self, run_at_of: dict[str, float]) -> None:
         for job_id, job in self.jobs.items():
-            if job.status == "running" and job.beat + LEASE_SECONDS < self.now:
+            if job.status == "running" and job.beat + self.lease_seconds < self.now:
                 job.outcomes.append("lost")
                 if job.asked or job.attempt >= job.tries:
                     self.tokens[job.dataset] += 1
@@ -135,20 +140,30 @@ class Reference:
 class QueueMachine(RuleBasedStateMachine):
     """Calls on the queue, each followed by a comparison of every job."""
 
+    lease_seconds = 30.0
+    #: How much time may pass at once.
+    steps_seconds: Sequence[int] = (1, 4, 29, 31, 700)
+
     def __init__(self) -> None:
         super().__init__()
-        # In memory where there is such a folder: what a disk does is other tests' subject.
-        self.folder = Path(tempfile.mkdtemp(dir=_MEMORY if _MEMORY.is_dir() else None))
         self.clock = ManualClock()
         self.began = self.clock.now()
-        self.store = open_store(f"sqlite:///{self.folder}/scientistcloud.db", clock=self.clock)
-        self.queue = JobQueueManager(self.store, lease_seconds=LEASE_SECONDS)
-        self.model = Reference()
+        self.store = self.open()
+        self.queue = JobQueueManager(self.store, lease_seconds=self.lease_seconds)
+        self.model = Reference(self.lease_seconds)
         self.handles: list[Job] = []
+
+    def open(self) -> Store:
+        # In memory where there is such a folder: what a disk does is other tests' subject.
+        self.folder = Path(tempfile.mkdtemp(dir=_MEMORY if _MEMORY.is_dir() else None))
+        return open_store(f"sqlite:///{self.folder}/scientistcloud.db", clock=self.clock)
+
+    def forget(self) -> None:
+        shutil.rmtree(self.folder)
 
     def teardown(self) -> None:
         self.store.close()
-        shutil.rmtree(self.folder)
+        self.forget()
 
     @initialize()
     def a_few_jobs(self) -> None:
@@ -176,10 +191,15 @@ class QueueMachine(RuleBasedStateMachine):
     def claim(self, worker: str) -> None:
         self._claimed(self.queue.get_next_job(worker))
 
-    @rule(seconds=st.sampled_from([1, 4, 29, 31, 700]))
-    def time_passes(self, seconds: int) -> None:
+    @rule(data=st.data())
+    def time_passes(self, data: st.DataObject) -> None:
+        seconds = data.draw(st.sampled_from(self.steps_seconds))
         self.clock.advance(seconds)
+        self.age(seconds)
         self.model.now += seconds
+
+    def age(self, seconds: float) -> None:
+        """Where the clock alone does not do it, let leases grow old."""
 
     @rule()
     def recover(self) -> None:
@@ -326,20 +346,61 @@ class QueueMachine(RuleBasedStateMachine):
         return {job.job_id: (job.run_at - self.began).total_seconds() for job in self.queue.list_jobs(limit=1000)}
 
 
-def test_the_queue_does_what_the_reference_does() -> None:
+class OverTheWire(QueueMachine):
+    """On a server, whose clock cannot be moved: running jobs are made to have sent their heartbeats earlier.
+
+    Next to these times it does not matter how long the test itself takes.
+    """
+
+    lease_seconds = 3500.0
+    steps_seconds = (1, 4, 1000, 3000, 4000, 70_000)
+    server = ""
+
+    def open(self) -> Store:
+        self.url = new_database(self.server)
+        self.client = pymongo.MongoClient[dict[str, Any]](self.url, tz_aware=True)
+        return open_store(self.url, clock=self.clock)
+
+    def forget(self) -> None:
+        self.client.close()
+        drop(self.url)
+
+    def age(self, seconds: float) -> None:
+        jobs = self.client.get_default_database().jobs
+        for document in jobs.find({"status": "running"}):
+            document["heartbeat_at"] -= timedelta(seconds=seconds)
+            jobs.replace_one({"_id": document["_id"]}, document)
+
+
+def run(machine: type[QueueMachine], *, examples: int, steps: int) -> None:
     run_state_machine_as_test(
-        QueueMachine,
+        machine,
         settings=settings(
-            max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
         ),
     )
+
+
+def over_the_wire(server: str) -> type[QueueMachine]:
+    return type("OverTheWireHere", (OverTheWire,), {"server": server})
+
+
+def test_the_queue_does_what_the_reference_does() -> None:
+    run(QueueMachine, examples=40, steps=30)
+
+
+def test_the_queue_on_a_server_does_what_the_reference_does(mongodb_server: str) -> None:
+    run(over_the_wire(mongodb_server), examples=8, steps=25)
 
 
 @pytest.mark.long
 def test_the_queue_does_what_the_reference_does_for_long() -> None:
-    run_state_machine_as_test(
-        QueueMachine,
-        settings=settings(
-            max_examples=300, stateful_step_count=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-        ),
-    )
+    run(QueueMachine, examples=300, steps=60)
+
+
+@pytest.mark.long
+def test_the_queue_on_a_server_does_what_the_reference_does_for_long(mongodb_server: str) -> None:
+    run(over_the_wire(mongodb_server), examples=20, steps=40)
