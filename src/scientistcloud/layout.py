@@ -12,6 +12,9 @@ from pathlib import Path, PurePosixPath
 from scientistcloud.errors import InvalidParameters
 
 CONVERTED = "converted.ome.zarr"
+CONVERTED_IDX = "converted.idx"
+CONVERTED_BLOCKS = "converted"
+"""The form where IDX was asked for, and the folder of its blocks."""
 PREVIEW = "preview.webp"
 _NAME_BYTES = 255  # of Linux file systems
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]")

@@ -20,7 +20,7 @@ _MIB = 1 << 20
 @click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
 @click.argument("output", metavar="OUTPUT", type=click.Path(path_type=Path))
 @click.option("--sensor", default="auto", show_default=True, help="The kind of source data; see `sensors`.")
-@click.option("--format", "form", type=click.Choice(["ome-zarr"]), default="ome-zarr", show_default=True)
+@click.option("--format", "form", type=click.Choice(["ome-zarr", "idx"]), default="ome-zarr", show_default=True)
 @click.option("--array", help="The array to show first, by its name in the source.")
 @click.option("--axes", metavar="T,Y,X", help="Names for the axes, in order.")
 @click.option("--spacing", metavar="Z=2.5,Y=0.4", help="Spacing by axis, in the axis' unit.")
@@ -52,8 +52,7 @@ def command(
     memory: int,
     as_json: bool,
 ) -> None:
-    """Convert INPUT, a file or a folder, into the new OME-Zarr store OUTPUT."""
-    del form  # there is one
+    """Convert INPUT, a file or a folder, into the new OME-Zarr store OUTPUT, or into an .idx with its blocks."""
     from scientistcloud.tasks.conversion import convert, read_options, write_options
 
     reading = {
@@ -67,6 +66,7 @@ def command(
             source,
             output,
             sensor=sensor,
+            form=form,
             options=read_options(reading),
             writing=write_options({"levels": levels, "reduce": reduce, "codec": codec}),
             preview=preview,
@@ -103,10 +103,11 @@ def _progress_bar(name: str) -> Iterator[Report]:
 def _summary(made: dict[str, Any], output: Path) -> str:
     axes = ", ".join(f"{axis['name']} {axis['length']:,}" for axis in made["axes"])
     levels = " → ".join("×".join(map(str, level["shape"])) for level in made["levels"])
+    levels += f" ({made['reduction']})" if len(made["levels"]) > 1 else ""
     lines = [
         f"{output}: {made['sensor']}, {made['variable']} from {made['source_array']}, {made['dtype']}",
         f"  axes    {axes}",
-        f"  levels  {levels} ({made['reduction']})",
+        f"  levels  {levels}",
         f"  size    {made['size_bytes'] / _MIB:,.1f} MiB in {made['files']} files, {made['codec']}",
         f"  time    {made['seconds']:.1f} s",
     ]

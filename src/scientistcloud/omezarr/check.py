@@ -33,9 +33,9 @@ def check(store: Path, *, values: bool = False) -> int:
     for number, (group, entry) in enumerate(_entries(store)):
         axes = entry["axes"]
         scales = [each["coordinateTransformations"][0]["scale"] for each in entry["datasets"]]
-        finest = _opened(store / group / entry["datasets"][0]["path"])
+        finest = opened(store / group / entry["datasets"][0]["path"])
         for scale, dataset in zip(scales, entry["datasets"], strict=True):
-            array = _opened(store / group / dataset["path"])
+            array = opened(store / group / dataset["path"])
             factors = [round(s / first) for s, first in zip(scale, scales[0], strict=True)]
             expected = _shape(finest.shape, factors)
             if array.rank != len(axes) or array.shape != expected or array.dtype != finest.dtype:
@@ -57,7 +57,7 @@ def compare(store: Path, reader: Reader) -> int:
     """
     group, entry = next(_entries(store))
     path = entry["datasets"][0]["path"]
-    array = _opened(store / group / path)
+    array = opened(store / group / path)
     image = reader.describe().images[0]
     if array.shape != image.shape:
         raise BrokenStore(f"{path} is {array.shape} and the source {image.shape}; convert the source again")
@@ -96,7 +96,8 @@ def _ome(group: Path) -> Mapping[str, Any]:
     return ome
 
 
-def _opened(path: Path) -> Any:
+def opened(path: Path) -> Any:
+    """The array at `path`, to be read. Raises `BrokenStore`."""
     spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path)}}
     try:
         return ts.open(spec, open=True, read=True).result()

@@ -1,4 +1,4 @@
-"""The job type `dataset_conversion`: source files to an OME-Zarr store with a preview.
+"""The job type `dataset_conversion`: source files to an OME-Zarr store, or to IDX, with a preview.
 
 `convert` does it, for the service and for the command line alike; it needs no database.
 """
@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from scientistcloud import __version__
 from scientistcloud.converters import registry
 from scientistcloud.converters.contract import ReadOptions
 from scientistcloud.errors import InvalidParameters, UnreadableSource
-from scientistcloud.layout import CONVERTED, PREVIEW
+from scientistcloud.layout import CONVERTED, CONVERTED_BLOCKS, CONVERTED_IDX, PREVIEW
 from scientistcloud.omezarr import metadata
 from scientistcloud.omezarr.check import check
 from scientistcloud.omezarr.check import compare as compare_with
@@ -30,10 +30,13 @@ from scientistcloud.omezarr.preview import write_preview
 from scientistcloud.omezarr.streaming import sync
 from scientistcloud.omezarr.writer import Variable, WriteOptions, Written, disk, silent, write
 from scientistcloud.records import Json
+from scientistcloud.tasks import idx_form
 from scientistcloud.tasks.contract import Outcome, Report, Work
 
+OME_ZARR, IDX = FORMS = ("ome-zarr", "idx")
 DEFAULT_MEMORY_BYTES = 512 << 20
 _HASHED_BYTES = 4 << 20  # at once: between two looks at whether anybody still wants the sum
+_OF_A_STORE = ("group", "chunk", "shard", "reduction")  # which an IDX has not
 _SENSOR_KEYS = ("sensor", "sensor_type")
 
 
@@ -44,14 +47,16 @@ def convert(
     sensor: str = "auto",
     options: ReadOptions | None = None,
     writing: WriteOptions | None = None,
+    form: str = OME_ZARR,
     preview: Path | None = None,
     memory_bytes: int = DEFAULT_MEMORY_BYTES,
     report: Report = silent,
 ) -> dict[str, Any]:
     """Convert `source`, a file or a folder of files as one data set, into the new store `output`.
 
-    The store, and `preview` where one is wanted, appear when they are complete, synced and checked, or not at
-    all; whatever ends the conversion (`report` may raise) leaves nothing behind.
+    With `form` `idx`, `output` is an ``.idx``, and the folder of its blocks beside it. The output, and `preview`
+    where one is wanted, appear when they are complete, synced and checked, or not at all; whatever ends the
+    conversion (`report` may raise) leaves nothing behind.
 
     Returns
     -------
@@ -69,6 +74,8 @@ def convert(
     """
     started = time.monotonic()
     _must_be_new(output)
+    if form == IDX:
+        idx_form.must_be_possible(output)
     if preview is not None and not preview.absolute().parent.is_dir():
         raise InvalidParameters(f"there is no folder {preview.parent} for the preview; make it first")
     options, writing = options or ReadOptions(), writing or WriteOptions()
@@ -82,7 +89,7 @@ def convert(
     try:
         with Hashing(fingerprint) as hashing:
             described = reader.describe()
-            recipe = _recipe(sensor, options, writing)
+            recipe = _recipe(sensor, options, writing, form)
             _make(made)
             written = write(
                 reader,
@@ -90,7 +97,7 @@ def convert(
                 made,
                 options=writing,
                 memory_bytes=memory_bytes,
-                report=report,
+                report=report if form == OME_ZARR else lambda share, step: report(0.5 * share, step),
                 provenance=lambda: {**recipe, "source": hashing.result()},
             )
         fingerprint.must_be_unchanged()
@@ -99,10 +106,15 @@ def convert(
         if preview is not None:
             report(0.99, "preview")
             _preview(made, written)
-        form = _form(described, written, made, preview)
+        document = _form(described, written, made, preview)
+        appearing = [made]
+        if form == IDX:
+            appearing, changed = _as_idx(made, written, report)
+            document = {key: value for key, value in document.items() if key not in _OF_A_STORE}
+            document |= {**changed, "warnings": [*document["warnings"], *changed["warnings"]]}
         report(0.995, "publishing")  # the last word: what has appeared is not taken back
-        _appear(made, output, preview)
-        return {**form, "seconds": round(time.monotonic() - started, 3)}
+        _appear(appearing, output, preview)
+        return {**document, "seconds": round(time.monotonic() - started, 3)}
     finally:
         reader.close()
         shutil.rmtree(partial, ignore_errors=True)
@@ -126,11 +138,14 @@ class ConversionTask:
     job_type = "dataset_conversion"
 
     def run(self, work: Work) -> Outcome:
-        """Publishes `converted.ome.zarr` and `preview.webp`."""
+        """Publishes `converted.ome.zarr`, or where IDX was asked for that, and `preview.webp`."""
         sensor = next((str(work.parameters[key]) for key in _SENSOR_KEYS if work.parameters.get(key)), "auto")
+        kind = form_option(work.parameters)
+        names = (CONVERTED,) if kind == OME_ZARR else (CONVERTED_IDX, CONVERTED_BLOCKS)
         form = convert(
             work.source,
-            work.output / CONVERTED,
+            work.output / names[0],
+            form=kind,
             sensor=sensor,
             options=read_options(work.parameters),
             writing=write_options(work.parameters),
@@ -141,7 +156,7 @@ class ConversionTask:
         kept = ("sensor", "variable", "shape", "dtype", "size_bytes", "seconds", "warnings")
         return Outcome(
             result={key: form[key] for key in kept},
-            publish=(CONVERTED, PREVIEW),
+            publish=(*names, PREVIEW),
             form=form,
             sensor=form["sensor"],
         )
@@ -170,6 +185,14 @@ def read_options(parameters: Json) -> ReadOptions:
     )
 
 
+def form_option(parameters: Json) -> str:
+    """The form that a job's parameters ask for, `ome-zarr` where they do not. Raises `InvalidParameters`."""
+    form = parameters.get("format") or OME_ZARR
+    if form not in FORMS:
+        raise InvalidParameters(f"format is {form!r}; it can be {' or '.join(FORMS)}")
+    return str(form)
+
+
 def write_options(parameters: Json) -> WriteOptions:
     """The writer's options among a job's parameters. Raises `InvalidParameters`."""
     levels, reduce = parameters.get("levels"), parameters.get("reduce")
@@ -184,7 +207,7 @@ def write_options(parameters: Json) -> WriteOptions:
     return WriteOptions(levels=levels, reduction=known[reduce] if reduce else None, codec=codec)
 
 
-def _recipe(sensor: str, options: ReadOptions, writing: WriteOptions) -> dict[str, Any]:
+def _recipe(sensor: str, options: ReadOptions, writing: WriteOptions, form: str) -> dict[str, Any]:
     """What has to be said to do the same again."""
     named: dict[str, Any] = {
         "sensor": sensor,
@@ -195,6 +218,7 @@ def _recipe(sensor: str, options: ReadOptions, writing: WriteOptions) -> dict[st
         "levels": writing.levels,
         "reduce": writing.reduction.name.lower() if writing.reduction else None,
         "codec": writing.codec,
+        "format": None if form == OME_ZARR else form,
     }
     return {"options": {key: value for key, value in named.items() if value is not None}}
 
@@ -318,14 +342,45 @@ def _preview(made: Path, written: Written) -> None:
         sync(made.with_name(PREVIEW))
 
 
-def _appear(made: Path, output: Path, preview: Path | None) -> None:
-    """Give the finished files their names, durably: the preview first, for the store is what others wait for."""
+def _appear(made: Sequence[Path], output: Path, preview: Path | None) -> None:
+    """Give the finished files their names, durably: `made` last, whose last is what others wait for."""
     if preview is not None:
-        made.with_name(PREVIEW).replace(preview)
-    _must_be_new(output)
-    made.rename(output)
+        made[0].with_name(PREVIEW).replace(preview)
+    for path in made:
+        target = output if path is made[-1] else output.with_name(path.name)
+        _must_be_new(target)
+        path.rename(target)
     for folder in {output.parent, *([preview.parent] if preview else [])}:
         sync(folder)
+
+
+def _as_idx(made: Path, written: Written, report: Report) -> tuple[list[Path], dict[str, Any]]:
+    """IDX in place of the store `made`: what is to appear of it, and what the form says otherwise."""
+    store = made.with_name("level0.ome.zarr")
+    made.rename(store)
+    idx = idx_form.write_idx(store, written, made, report=report)
+    shutil.rmtree(store)
+    blocks = idx_form.blocks_of(made)
+    files = [made, *(path for path in blocks.rglob("*") if path.is_file())]
+    images = []
+    for variable in idx.variables:
+        described = _described(variable)
+        for key in _OF_A_STORE:
+            del described[key]
+        level = {**described["levels"][0], "path": made.name}
+        images.append({**described, "levels": [level], "codec": "zip", "fields": idx.fields[described["variable"]]})
+    changed = metadata.json_value(
+        {
+            **images[0],
+            "format": idx_form.FORMAT,
+            "images": images,
+            "size_bytes": sum(path.stat().st_size for path in files),
+            "files": len(files),
+            "warnings": idx.warnings,
+        }
+    )
+    assert isinstance(changed, dict)
+    return [blocks, made], changed
 
 
 def _form(source: Source, written: Written, store: Path, preview: Path | None) -> dict[str, Any]:

@@ -136,6 +136,11 @@ class Talk:
     # -- writing -------------------------------------------------------------------------------
 
     def _create(self, question: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
+        self._dataset = self._made(question)
+        return {"bitmask": self._dataset.getBitmask().toString()}, b""
+
+    def _made(self, question: Mapping[str, Any]) -> Any:
+        """A new IDX without blocks."""
         visus = self._visus
         idx = visus.IdxFile()
         lengths = visus.PointNi([int(length) for length in question["lengths"]])
@@ -151,8 +156,7 @@ class Talk:
             idx.timesteps = visus.DatasetTimesteps(0, question["times"] - 1, 1.0)
             idx.time_template = question["time_template"]
         idx.save(question["path"])
-        self._dataset = visus.LoadDataset(question["path"]).db
-        return {"bitmask": self._dataset.getBitmask().toString()}, b""
+        return visus.LoadDataset(question["path"]).db
 
     def _write(self, question: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
         import numpy as np
@@ -174,9 +178,9 @@ class Talk:
         return {}, b""
 
     def _pack(self, question: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
-        """Copy every block that was written into another IDX of the same header, whose fields are compressed."""
+        """Copy every block that was written into a new IDX of the same box, whose fields are compressed."""
         source, field_names = self._dataset, [field.name for field in self._dataset.getFields()]
-        target = self._visus.LoadDataset(question["path"]).db
+        target = self._made(question)
         reading, writing = self._access(), target.createAccessForBlockQuery()
         writing.disableWriteLocks()
         reading.beginRead()

@@ -1,9 +1,10 @@
 """Bytes: source files, the converted form, and the form as the viewer can read it.
 
-``/data/UUID/source/…`` and ``/data/UUID/converted.ome.zarr/…`` are what is there now; ``/data/UUID/@TOKEN/…`` is
-one publication of the form, which never changes, so browsers keep it. ``/view-data/UUID/@TOKEN/NAME/…`` holds
-the same chunks under metadata with the one variable NAME, because viewers show the first of `multiscales` alone;
-where the viewer cannot read the dtype, as float32, chunk by chunk. ``…/value?at=I,J`` is what is stored at a place.
+``/data/UUID/source/…`` and ``/data/UUID/converted.ome.zarr/…`` (or ``converted.idx`` and ``converted/…``) are what
+is there now; ``/data/UUID/@TOKEN/…`` is one publication of the form, which never changes, so browsers keep it.
+``/view-data/UUID/@TOKEN/NAME/…`` holds the same chunks under metadata with the one variable NAME, because viewers
+show the first of `multiscales` alone; where the viewer cannot read the dtype, as float32, chunk by chunk.
+``…/value?at=I,J`` is what is stored at a place.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from scientistcloud.errors import InvalidParameters, NotFound
-from scientistcloud.layout import CONVERTED, PREVIEW
+from scientistcloud.layout import CONVERTED, CONVERTED_BLOCKS, CONVERTED_IDX, PREVIEW
 from scientistcloud.portal.decoding import Decoding
 from scientistcloud.portal.dependencies import SeenDataset, TheSettings
 from scientistcloud.portal.files import file_answer
@@ -90,23 +91,36 @@ def get_view_data(
 @router.head("/data/{uuid}/@{token}/{path:path}", include_in_schema=False)
 def get_form(dataset: SeenDataset, token: int, path: str, request: Request, settings: TheSettings) -> Response:
     """One publication of the converted form; its bytes never change."""
+    if is_idx(dataset) and token == form_token(dataset) and _is_of_idx(path):
+        return _form_file(settings.folder.dataset(dataset.uuid).root, path, request, FOR_EVER)
     return _form_file(form_folder(dataset, settings, token), path, request, FOR_EVER)
 
 
 @router.get("/data/{uuid}/{path:path}", response_class=Response)
 @router.head("/data/{uuid}/{path:path}", include_in_schema=False)
 def get_file(dataset: SeenDataset, path: str, request: Request, settings: TheSettings) -> Response:
-    """`source/…`, `converted.ome.zarr/…` or `preview.webp`, as they are now."""
+    """`source/…`, `converted.ome.zarr/…` (or `converted.idx`, `converted/…`) or `preview.webp`, as they are now."""
     folder = settings.folder.dataset(dataset.uuid)
     kind, _, rest = path.partition("/")
     if kind == "source" and rest:
         return _source_file(folder.source, rest, request)
     if kind == CONVERTED and rest:
         return _form_file(folder.converted, rest, request, FRESH)
+    if _is_of_idx(path):
+        return _form_file(folder.root, path, request, FRESH)
     if path == PREVIEW:
         headers = _file_headers(FRESH)
         return file_answer(folder.root, (PREVIEW,), request, media_type="image/webp", headers=headers)
     raise NotFound(f"there is no {path!r} in data set {dataset.uuid}; it has source/, {CONVERTED}/ and {PREVIEW}")
+
+
+def is_idx(dataset: Dataset) -> bool:
+    """Whether the newest form is IDX, which the viewer does not read."""
+    return bool(dataset.forms) and str(dataset.forms[-1].get("format", "")).startswith("OpenVisus IDX")
+
+
+def _is_of_idx(path: str) -> bool:
+    return path == CONVERTED_IDX or path.startswith(f"{CONVERTED_BLOCKS}/")
 
 
 def form_token(dataset: Dataset) -> int | None:
@@ -118,13 +132,19 @@ def form_folder(dataset: Dataset, settings: Settings, token: int) -> Path:
     """Where the form published with `token` lies. Raises `NotFound` for one that has been replaced."""
     if token != form_token(dataset):
         raise NotFound(f"data set {dataset.uuid} has no form @{token} any more; open its page again")
+    if is_idx(dataset):
+        raise NotFound(f"data set {dataset.uuid} was converted to IDX, which has no view here; its page says more")
     return settings.folder.dataset(dataset.uuid).converted
 
 
 def pictures(dataset: Dataset, settings: Settings) -> tuple[Picture, ...]:
-    """What can be looked at of the data set's form; () before there is one."""
+    """What can be looked at of the data set's form; () before there is one, and of IDX."""
     token = form_token(dataset)
-    return () if token is None else pictures_of(settings.folder.dataset(dataset.uuid).converted, token)
+    return (
+        ()
+        if token is None or is_idx(dataset)
+        else pictures_of(settings.folder.dataset(dataset.uuid).converted, token)
+    )
 
 
 def value_address(dataset: Dataset, picture: Picture) -> str:

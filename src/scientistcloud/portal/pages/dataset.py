@@ -16,9 +16,9 @@ from starlette.responses import RedirectResponse, Response
 from scientistcloud.access.rules import Action, may
 from scientistcloud.datasets import retiring
 from scientistcloud.errors import NotFound
-from scientistcloud.layout import CONVERTED
+from scientistcloud.layout import CONVERTED, CONVERTED_IDX
 from scientistcloud.portal import viewer_state
-from scientistcloud.portal.api.data import form_token, pictures, value_address
+from scientistcloud.portal.api.data import form_token, is_idx, pictures, value_address
 from scientistcloud.portal.colours import COLOUR_MAPS
 from scientistcloud.portal.dependencies import ChangedDataset, SeenDataset, TheAsker, TheSettings, TheStore
 from scientistcloud.portal.forms import Histogram, Picture, PictureAxis, find_picture
@@ -68,9 +68,10 @@ def show(
         picture=picture,
         panel=panel(dataset, picture) if picture else None,
         details=details(dataset, picture),
+        idx=is_idx(dataset),
         files=files[:PAGE_FILES],
         more_files=files[PAGE_FILES - 1].path if len(files) > PAGE_FILES else None,
-        snippets=snippets(dataset, picture, request, settings) if picture else [],
+        snippets=_snippets(dataset, picture, request, settings),
         seen=live.structure,
         words=words,
         quote=quote,
@@ -313,6 +314,23 @@ class Snippet:
     title: str
     code: str
     note: str
+
+
+def _snippets(dataset: Dataset, picture: Picture | None, request: Request, settings: Settings) -> list[Snippet]:
+    if is_idx(dataset):
+        return [idx_snippet(dataset, settings)]
+    return snippets(dataset, picture, request, settings) if picture else []
+
+
+def idx_snippet(dataset: Dataset, settings: Settings) -> Snippet:
+    """How to open the IDX of the data set from Python."""
+    path = str(settings.folder.dataset(dataset.uuid).root / CONVERTED_IDX) if settings.loopback else CONVERTED_IDX
+    field = dataset.forms[-1]["images"][0]["fields"][0]
+    return Snippet(
+        "This machine" if settings.loopback else "Where its files are",
+        f"import OpenVisus as ov\n\ndata = ov.LoadDataset(\n    {path!r},\n)\ndata.read(field={field!r})\n",
+        "Needs openvisusnogui; the folder of the blocks has to lie beside the header.",
+    )
 
 
 def snippets(dataset: Dataset, picture: Picture, request: Request, settings: Settings) -> list[Snippet]:
