@@ -117,6 +117,9 @@ class JobStore(Protocol):
     def resume(self, job_type: str) -> None:
         """Hand out jobs of `job_type` again, and wake who waits for them."""
 
+    def paused(self) -> Sequence[str]:
+        """The job types that are paused; cheap, for pages that ask often."""
+
     def get(self, job_id: str) -> Job | None:
         """The job, or None."""
 

@@ -89,6 +89,30 @@ def test_a_job_moves_on_the_page_can_be_cancelled_there_and_leaves_it(browsing: 
         store.close()
 
 
+def test_a_kind_of_job_is_paused_on_the_page_and_its_jobs_say_so(browsing: Browsing, served: Served) -> None:
+    store = open_store(f"sqlite:///{served.data_dir / 'scientistcloud.db'}")
+    kind = "dataset_rehearsal"  # of this test alone: others convert meanwhile
+    try:
+        with served.client() as client:
+            uuid = client.open_dataset(name="rehearsed")
+        store.jobs.create([NewJob(job_id=uuid, dataset_uuid=uuid, job_type=kind, parameters={})])
+        browsing.log_in_here()
+        page = browsing.page
+        browsing.open("/jobs")
+        row = page.locator(f"#job-{uuid}")
+        row.get_by_text("no worker here can do this").wait_for()
+
+        page.get_by_role("button", name="Pause Dataset rehearsal").click()
+        row.get_by_text("jobs of this kind are paused").wait_for()
+        page.get_by_role("button", name="Resume Dataset rehearsal").click()
+
+        row.get_by_text("no worker here can do this").wait_for()
+        page.locator("#workers").get_by_text("of 1").wait_for()
+    finally:
+        store.jobs.cancel(uuid)
+        store.close()
+
+
 def test_a_folder_is_one_data_set_with_its_paths(browsing: Browsing, served: Served, tmp_path: Path) -> None:
     folder = tmp_path / "scan 7"
     (folder / "inner").mkdir(parents=True)

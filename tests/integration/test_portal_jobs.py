@@ -8,7 +8,7 @@ import pytest
 from portal_site import ME, SOMEBODY_ELSE, Site, running_site
 
 from scientistcloud.datasets.settling import settle
-from scientistcloud.records import DatasetStatus, JobError, JobStatus
+from scientistcloud.records import DatasetStatus, JobError, JobStatus, NewJob, Person, Worker
 
 FIELDS = {
     "job_id", "id", "job_type", "status", "dataset_uuid", "dataset_name", "created_at", "updated_at",
@@ -203,3 +203,118 @@ def test_cancel_and_retry_are_forms_that_need_no_script(site: Site) -> None:
     assert (retried.status_code, retried.headers["location"]) == (303, "/")
     assert after_retry is not None
     assert after_retry.status is JobStatus.PENDING
+
+
+# -- the operator's part -------------------------------------------------------------------------
+
+
+def a_failed_job(site: Site, *, error: str = "UnreadableSource", user: str = ME) -> tuple[str, str]:
+    """A data set and its job, which failed for good."""
+    uuid = site.add_dataset(user=user, status=DatasetStatus.CONVERSION_QUEUED)
+    site.store.jobs.create(
+        [NewJob(job_id=uuid, dataset_uuid=uuid, job_type="dataset_conversion", parameters={}, priority=1)]
+    )
+    (job,) = site.store.jobs.claim("w", limit=1, job_types=None, lease_seconds=30)
+    assert job.dataset_uuid == uuid
+    site.store.jobs.fail(job, JobError(type=error, message="ends early", permanent=True), retry_after_seconds=0)
+    settle(site.store, uuid)
+    return uuid, job.job_id
+
+
+def a_worker(site: Site, *job_types: str) -> None:
+    now = site.store.clock.now()
+    site.store.workers.announce(
+        Worker(
+            worker_id="lab-1",
+            host="lab",
+            slots=4,
+            job_types=job_types,
+            sensors=(),
+            version="1",
+            started_at=now,
+            last_seen=now,
+        )
+    )
+
+
+def test_all_of_mine_that_failed_are_retried_at_once(site: Site) -> None:
+    mine, job = a_failed_job(site)
+    _, other_error = a_failed_job(site, error="OSError")
+    _, foreign = a_failed_job(site, user=SOMEBODY_ELSE)
+    with site.program() as client:
+        narrowed = client.post("/api/jobs/retry-failed", params={"error": "unreadable"}).json()
+
+    assert narrowed == {"retried": [job], "left": []}
+    still = [each.job_id for each in site.store.jobs.find(status=JobStatus.FAILED)]
+    assert still == [other_error, foreign]
+    target = site.store.targets.get(mine)
+    assert target is not None
+    assert target.status is DatasetStatus.CONVERSION_QUEUED
+
+
+def test_the_page_retries_all_that_failed_also_without_a_script(site: Site) -> None:
+    _, job = a_failed_job(site)
+    with site.browser() as browser:
+        assert "Retry all that failed" in browser.get("/jobs?show=failed").text
+        answer = browser.post("/jobs/retry-failed", data={"csrf_token": site.csrf(browser)})
+        after = browser.get("/jobs?show=failed").text
+
+    assert answer.status_code == 303
+    assert "Retry all that failed" not in after
+    retried = site.store.jobs.get(job)
+    assert retried is not None
+    assert retried.status is JobStatus.PENDING
+
+
+def test_a_page_says_why_a_job_does_not_begin(site: Site) -> None:
+    uuid = site.add_dataset("heart", status=DatasetStatus.CONVERSION_QUEUED)
+    site.add_job(uuid)
+    said = []
+    with site.program() as client:
+        said.append(client.get("/jobs").text)
+        a_worker(site, "file_extraction")
+        said.append(client.get("/jobs").text)
+        a_worker(site, "dataset_conversion")
+        said.append(client.get("/jobs").text)
+        site.store.jobs.pause("dataset_conversion")
+        said.append(client.get("/jobs").text)
+
+    reasons = ["no worker runs just now", "no worker here can do this", "waits for a worker", "are paused"]
+    assert [[reason in text for reason in reasons].index(True) for text in said] == [0, 1, 2, 3]
+
+
+def test_the_operator_sees_the_queue_and_pauses_a_kind_of_job(site: Site) -> None:
+    site.add_job(site.add_dataset(user=SOMEBODY_ELSE))
+    a_worker(site, "dataset_conversion")
+    with site.browser() as browser:
+        page = browser.get("/jobs").text
+        answer = browser.post("/jobs/types/dataset_conversion/pause", data={"csrf_token": site.csrf(browser)})
+        paused = list(site.store.jobs.paused())
+        after = browser.get("/jobs").text
+    with site.program() as client:
+        types = client.post("/api/queue/types/dataset_conversion/resume").json()["types"]
+        unknown = client.post("/api/queue/types/nonsense/pause")
+
+    assert "The whole queue" in page
+    assert "lab-1" in page
+    assert (answer.status_code, paused) == (303, ["dataset_conversion"])
+    assert 'aria-label="Resume Conversion"' in after
+    assert [(each["job_type"], each["paused"]) for each in types] == [("dataset_conversion", False)]
+    assert unknown.status_code == 404
+
+
+def test_the_queue_of_all_is_for_operators_alone(site: Site) -> None:
+    a_worker(site, "dataset_conversion")
+    site.app.state.gate.person = Person(email=ME)
+    with site.program() as client:
+        page = client.get("/jobs").text
+        refused = [
+            client.get("/api/queue").status_code,
+            client.post("/api/queue/types/dataset_conversion/pause").status_code,
+            client.post("/jobs/types/dataset_conversion/pause").status_code,
+        ]
+
+    assert "The whole queue" not in page
+    assert "lab-1" not in page
+    assert refused == [403, 403, 403]
+    assert list(site.store.jobs.paused()) == []

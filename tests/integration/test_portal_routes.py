@@ -53,7 +53,15 @@ def flat(routes: Any) -> Iterator[Any]:
 
 
 def filled(path: str, **known: str) -> str:
-    given = {"uuid": "u", "job_id": "j", "upload_id": "p", "token": "1", "name": "image", "view": "1.image"} | known
+    given = {
+        "uuid": "u",
+        "job_id": "j",
+        "job_type": "dataset_conversion",
+        "upload_id": "p",
+        "token": "1",
+        "name": "image",
+        "view": "1.image",
+    } | known
     for name, value in given.items():
         path = path.replace(f"{{{name}}}", value)
     path = path.replace("{path:path}", "source/a.tif")

@@ -13,7 +13,7 @@ from scientistcloud.cli.database import open_existing
 from scientistcloud.cli.jobs_watch import watch
 from scientistcloud.datasets import steering
 from scientistcloud.errors import NotFound
-from scientistcloud.jobs.handling import living, missing
+from scientistcloud.jobs.handling import explained, living, obstacle
 from scientistcloud.jobs.queue import JobQueueManager
 from scientistcloud.ports import Store
 from scientistcloud.records import Job, JobStatus, json_of
@@ -71,11 +71,11 @@ def list_(
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def show(job_id: str, as_json: bool) -> None:
     """Everything about one job, its attempts included."""
-    settings = read_settings()
-    store = open_existing(settings)
+    store = open_existing(read_settings())
     try:
         job = _job(store, job_id)
-        obstacle = _obstacle(store, job, lease_seconds=settings.lease_seconds)
+        workers = living(store.workers.all(), now=store.clock.now())
+        what = obstacle(job.job_type, paused=store.jobs.paused(), workers=workers)
     finally:
         store.close()
     if as_json:
@@ -88,8 +88,8 @@ def show(job_id: str, as_json: bool) -> None:
         took = (attempt.finished_at - attempt.started_at).total_seconds()
         why = f": {attempt.error.message}" if attempt.error else ""
         click.echo(f"attempt {attempt.number:<9} {attempt.outcome} after {took:.1f} s on {attempt.worker_id}{why}")
-    if obstacle:
-        click.echo(f"{'waits, because':17} {obstacle}")
+    if what and job.status is JobStatus.PENDING:
+        click.echo(f"{'waits, because':17} {explained(what, job.job_type, workers)}")
 
 
 @command.command()
@@ -211,16 +211,6 @@ def _steer_type(job_type: str, what: str) -> None:
     finally:
         store.close()
     click.echo(f"{job_type} is {what}: {figures.pending} pending, {figures.running} running")
-
-
-def _obstacle(store: Store, job: Job, *, lease_seconds: float) -> str | None:
-    """What keeps a pending job from being done, beside its place in the line."""
-    if job.status is not JobStatus.PENDING:
-        return None
-    figures = store.jobs.stats().types.get(job.job_type)
-    if figures is not None and figures.paused:
-        return f"{job.job_type} is paused; `scientistcloud jobs resume {job.job_type}` lets it go on"
-    return missing(job.job_type, living(store.workers.all(), now=store.clock.now(), lease_seconds=lease_seconds))
 
 
 def _job(store: Store, job_id: str) -> Job:

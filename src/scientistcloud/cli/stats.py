@@ -17,12 +17,11 @@ from scientistcloud.settings import read_settings
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def command(as_json: bool) -> None:
     """The figures of the queue, and who works."""
-    settings = read_settings()
-    store = open_existing(settings)
+    store = open_existing(read_settings())
     try:
         stats = JobQueueManager(store).stats()
         workers = store.workers.all()
-        alive = living(workers, now=store.clock.now(), lease_seconds=settings.lease_seconds)
+        alive = living(workers, now=store.clock.now())
     finally:
         store.close()
     stuck = unhandled(stats, alive)

@@ -2,41 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from datetime import datetime
+from enum import StrEnum
+from typing import assert_never
 
 from scientistcloud.jobs.lifecycle import CANARY
 from scientistcloud.records import QueueStats, Worker
 
-UNSEEN_LEASES = 3
-"""A worker that has not been seen for so many leases counts as gone."""
+UNSEEN_SECONDS = 60.0
+"""A worker that has not been seen for so long counts as gone; they announce themselves every 10 s or sooner."""
 
 
-def living(workers: Iterable[Worker], *, now: datetime, lease_seconds: float) -> list[Worker]:
-    """Those of `workers` that were seen lately. They announce themselves every third of a lease, or 10 s."""
-    longest = max(UNSEEN_LEASES * lease_seconds, 30.0)
-    return [worker for worker in workers if (now - worker.last_seen).total_seconds() <= longest]
+def living(workers: Iterable[Worker], *, now: datetime) -> list[Worker]:
+    """Those of `workers` that were seen lately."""
+    return [worker for worker in workers if (now - worker.last_seen).total_seconds() <= UNSEEN_SECONDS]
 
 
-def missing(job_type: str, workers: Iterable[Worker]) -> str | None:
-    """Why no job of `job_type` can run with the living `workers`, and what to do; None where one can."""
+class Obstacle(StrEnum):
+    """What keeps a job from being done beside its place in the line."""
+
+    PAUSED = "paused"
+    """Its type is paused."""
+    NO_WORKER = "no worker"
+    """No worker runs."""
+    NOT_HANDLED = "not handled"
+    """No worker that runs can do its type."""
+
+
+def obstacle(job_type: str, *, paused: Container[str], workers: Iterable[Worker]) -> Obstacle | None:
+    """What keeps jobs of `job_type` from being done by the living `workers`; None where nothing does."""
     workers = list(workers)
+    if job_type in paused:
+        return Obstacle.PAUSED
     if not workers:
-        return "no worker runs; start one with `scientistcloud worker`"
-    if any(job_type in worker.job_types for worker in workers):
-        return None
-    known = sorted({each for worker in workers for each in worker.job_types})
-    return (
-        f"no worker handles {job_type} (they handle {', '.join(known) or 'nothing'}); start one where the package "
-        "that offers it is installed"
-    )
+        return Obstacle.NO_WORKER
+    return None if any(job_type in worker.job_types for worker in workers) else Obstacle.NOT_HANDLED
+
+
+def explained(what: Obstacle, job_type: str, workers: Iterable[Worker]) -> str:
+    """The obstacle in words, and what an operator does about it."""
+    match what:
+        case Obstacle.PAUSED:
+            return f"{job_type} is paused; `scientistcloud jobs resume {job_type}` lets it go on"
+        case Obstacle.NO_WORKER:
+            return "no worker runs; start one with `scientistcloud worker`"
+        case Obstacle.NOT_HANDLED:
+            known = sorted({each for worker in workers for each in worker.job_types})
+            return (
+                f"no worker handles {job_type} (they handle {', '.join(known) or 'nothing'}); start one where the "
+                "package that offers it is installed"
+            )
+        case _:
+            assert_never(what)
 
 
 def unhandled(stats: QueueStats, workers: Iterable[Worker]) -> Mapping[str, str]:
     """The types that have pending jobs which nobody can do, and what is missing for each."""
     workers = list(workers)
     return {
-        job_type: why
+        job_type: explained(what, job_type, workers)
         for job_type, figures in stats.types.items()
-        if figures.pending and job_type != CANARY and (why := missing(job_type, workers)) is not None
+        if figures.pending
+        and job_type != CANARY
+        and (what := obstacle(job_type, paused=(), workers=workers)) is not None
     }

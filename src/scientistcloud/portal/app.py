@@ -17,7 +17,18 @@ from starlette.responses import Response
 
 from scientistcloud import __version__
 from scientistcloud.errors import ScientistCloudError
-from scientistcloud.portal.api import batches, data, datasets, downloads, events, health, jobs, metrics, uploads
+from scientistcloud.portal.api import (
+    batches,
+    data,
+    datasets,
+    downloads,
+    events,
+    health,
+    jobs,
+    metrics,
+    queue,
+    uploads,
+)
 from scientistcloud.portal.decoding import Decoding
 from scientistcloud.portal.dependencies import Caller, Gate
 from scientistcloud.portal.guards import (
@@ -77,7 +88,7 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
     )
 
     app.mount("/static", PublicFiles(directory=STATIC), name="static")
-    for module in (health, metrics, batches, uploads, datasets, jobs, events, downloads, data):
+    for module in (health, metrics, batches, uploads, datasets, jobs, queue, events, downloads, data):
         app.include_router(module.router)
     for module in (login, datasets_page, deleted_page, dataset_page, jobs_page, live_rows, view):
         app.include_router(module.router)

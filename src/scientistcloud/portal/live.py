@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from starlette.concurrency import run_in_threadpool
 
 from scientistcloud.access.rules import Action, may
 from scientistcloud.errors import Transient
+from scientistcloud.jobs.handling import Obstacle, living, obstacle
 from scientistcloud.ports import Store
-from scientistcloud.records import Dataset, DatasetStatus, Job, Person
+from scientistcloud.records import Dataset, DatasetStatus, Job, Person, WaitsFor, Worker
 
 LOOK_SECONDS = 0.1
 """How often the database is asked whether anything changed; the question costs microseconds."""
@@ -38,13 +39,15 @@ class Row:
 
     dataset: Dataset
     job: Job | None
+    #: What keeps the job, whose turn has come, from being done.
+    obstacle: Obstacle | None = None
 
     @property
     def structure(self) -> str:
         """What changes the look of a page, progress left out."""
         job = self.job
         return repr(
-            (self.dataset.uuid, self.dataset.version, self.dataset.status, self.dataset.name)
+            (self.dataset.uuid, self.dataset.version, self.dataset.status, self.dataset.name, self.obstacle)
             + ((job.job_id, job.status, job.attempt, job.waits_for, job.cancel_requested) if job else ())
         )
 
@@ -75,8 +78,36 @@ def snapshot(store: Store, person: Person, dataset_uuid: str | None = None) -> S
     else:
         found = store.datasets.get(dataset_uuid)
         datasets = [found] if found is not None and may(person, found, Action.SEE) else []
+    return Snapshot({row.dataset.uuid: row for row in rows_of(store, datasets)}, counts)
+
+
+def rows_of(store: Store, datasets: Sequence[Dataset]) -> list[Row]:
+    """Each of `datasets` with the job that matters most to it, and what keeps that from being done."""
     jobs = store.jobs.current([dataset.uuid for dataset in datasets])
-    return Snapshot({each.uuid: Row(each, jobs.get(each.uuid)) for each in datasets}, counts)
+    about = _Obstacles(store)
+    return [Row(each, job, about.of(job)) for each in datasets for job in [jobs.get(each.uuid)]]
+
+
+def row_of(store: Store, dataset: Dataset, job: Job) -> Row:
+    """`dataset` with this job of it."""
+    return Row(dataset, job, _Obstacles(store).of(job))
+
+
+class _Obstacles:
+    """Reads who works and what is paused, once, and only for a job that could run."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: tuple[Sequence[str], list[Worker]] | None = None
+
+    def of(self, job: Job | None) -> Obstacle | None:
+        if job is None or job.waits_for is not WaitsFor.NOTHING:
+            return None
+        if self._known is None:
+            workers = living(self._store.workers.all(), now=self._store.clock.now())
+            self._known = self._store.jobs.paused(), workers
+        paused, workers = self._known
+        return obstacle(job.job_type, paused=paused, workers=workers)
 
 
 @dataclass(frozen=True, slots=True)

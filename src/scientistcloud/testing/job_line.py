@@ -353,6 +353,7 @@ class LineContract(JobStoreFixtures):
         store.jobs.pause(CONVERSION)
         store.jobs.pause(CONVERSION)
 
+        assert list(store.jobs.paused()) == [CONVERSION]
         assert claimed(store).job_id == "goes on"
         assert claim(store) is None
         assert store.jobs.claim("ada", limit=1, job_types=[CONVERSION], lease_seconds=30) == []
@@ -383,6 +384,7 @@ class LineContract(JobStoreFixtures):
         store.jobs.resume(CONVERSION)
         store.jobs.resume(CONVERSION)
 
+        assert list(store.jobs.paused()) == []
         assert [claimed(store).job_id, claimed(store).job_id] == ["first", "second"]
 
     def test_what_claims_look_at_can_be_listed(self, store: Store) -> None:

@@ -151,6 +151,9 @@ class MongoJobs:
         self._server.types.update_one({"_id": job_type}, {"$set": {"paused": False}}, upsert=True)
         self._bell.ring()
 
+    def paused(self) -> Sequence[str]:
+        return sorted(each["_id"] for each in self._server.types.find({"paused": True}))
+
     # -- looking ---------------------------------------------------------------------------------
 
     def get(self, job_id: str) -> Job | None:

@@ -180,6 +180,11 @@ class SqliteJobs:
         self._set_paused(job_type, paused=False)
         self._waking.ring()
 
+    def paused(self) -> Sequence[str]:
+        with self._database.read() as connection:
+            rows = connection.execute("SELECT job_type FROM types WHERE paused ORDER BY job_type").fetchall()
+        return [job_type for (job_type,) in rows]
+
     # -- looking ---------------------------------------------------------------------------------
 
     def get(self, job_id: str) -> Job | None:

@@ -16,10 +16,13 @@ from scientistcloud.datasets import steering
 from scientistcloud.datasets.lifecycle import CONVERSION
 from scientistcloud.portal.dependencies import Caller, ChangedJob, SeenJob, TheSettings, TheStore
 from scientistcloud.portal.files import file_answer
-from scientistcloud.records import Dataset, DatasetStatus, Job, json_of
+from scientistcloud.ports import Store
+from scientistcloud.records import Dataset, DatasetStatus, Job, JobError, JobStatus, Person, json_of
 
 router = APIRouter(tags=["jobs"])
 
+_PAGE = 500
+FAILED = (DatasetStatus.UPLOAD_ERROR, DatasetStatus.UNZIP_ERROR, DatasetStatus.CONVERSION_ERROR)
 IN_CONVERSION = (DatasetStatus.CONVERSION_QUEUED, DatasetStatus.CONVERTING)
 
 
@@ -86,6 +89,27 @@ def list_jobs(
     )
 
 
+class Retried(BaseModel):
+    """What became of many failed jobs."""
+
+    #: These wait to run again.
+    retried: list[str]
+    #: These stay failed: a later job of the same type did their work.
+    left: list[str]
+
+
+@router.post("/api/jobs/retry-failed")
+def retry_all_failed(
+    caller: Caller,
+    store: TheStore,
+    job_type: Annotated[str | None, Query(description="Only jobs of this type")] = None,
+    error: Annotated[str | None, Query(description="Only jobs whose error says this")] = None,
+) -> Retried:
+    """Let the job that failed last on each of the caller's data sets join its line again."""
+    became = retry_failed(store, caller, job_type=job_type, error=error)
+    return Retried(retried=[job.job_id for job in became.retried], left=[job.job_id for job in became.left])
+
+
 @router.get("/api/jobs/{job_id}")
 def get_job(job: SeenJob) -> dict[str, Any]:
     """The job with its parameters, progress, error and history."""
@@ -111,3 +135,28 @@ def get_log(job: SeenJob, request: Request, settings: TheSettings) -> Response:
     if not log.is_file():
         return Response("", media_type="text/plain")
     return file_answer(log.parent, (log.name,), request, media_type="text/plain; charset=utf-8")
+
+
+def retry_failed(
+    store: Store, person: Person, *, job_type: str | None = None, error: str | None = None
+) -> steering.RetriedAll:
+    """Retry what failed last on each of the person's data sets that failed; narrowed by type and error."""
+    jobs: list[Job] = []
+    after = None
+    while page := store.datasets.find(user=person.email, statuses=FAILED, after=after, limit=_PAGE):
+        lasts = [store.jobs.line(dataset.uuid).last for dataset in page]
+        jobs += [
+            job
+            for job in lasts
+            if job is not None
+            and job.status is JobStatus.FAILED
+            and job_type in (None, job.job_type)
+            and (error is None or (job.error is not None and says(job.error, error)))
+        ]
+        after = page[-1].uuid
+    return steering.retry_failed(store, jobs)
+
+
+def says(found: JobError, text: str) -> bool:
+    """Whether the error's type or message has `text` in it, case ignored."""
+    return text.casefold() in f"{found.type} {found.message}".casefold()

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from scientistcloud.portal.api.data import form_token
 from scientistcloud.portal.dependencies import TheAsker, TheStore
-from scientistcloud.portal.live import Row, snapshot
+from scientistcloud.portal.live import Row, rows_of, snapshot
 from scientistcloud.portal.pages import words
 from scientistcloud.portal.pages.rendering import page, shape, size
 from scientistcloud.portal.pages.shell import FILTERS, shell
@@ -40,7 +40,6 @@ def show(
         limit=PAGE_CARDS + 1,
     )
     cards, more = found[:PAGE_CARDS], len(found) > PAGE_CARDS
-    jobs = store.jobs.current([dataset.uuid for dataset in cards])
     live = snapshot(store, asker.person)
     return page(
         "datasets.html",
@@ -51,7 +50,7 @@ def show(
         chosen=chosen,
         q=q.strip(),
         after=after,
-        cards=[_card(Row(dataset, jobs.get(dataset.uuid))) for dataset in cards],
+        cards=[_card(row) for row in rows_of(store, cards)],
         deleted=bool(store.datasets.find(user=asker.person.email, deleted=True, limit=1)),
         more=_address(q, chosen, cards[-1].uuid) if more else None,
         rows=list(live.rows.values()),

@@ -12,8 +12,10 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from scientistcloud.datasets import steering
-from scientistcloud.portal.dependencies import ChangedJob, SeenJob, TheAsker, TheSettings, TheStore
-from scientistcloud.portal.live import Row, snapshot
+from scientistcloud.portal.api.jobs import retry_failed
+from scientistcloud.portal.api.queue import overview, steer_type
+from scientistcloud.portal.dependencies import ChangedJob, Operator, SeenJob, TheAsker, TheSettings, TheStore
+from scientistcloud.portal.live import row_of, rows_of, snapshot
 from scientistcloud.portal.pages import words
 from scientistcloud.portal.pages.login import here
 from scientistcloud.portal.pages.rendering import fragment, page
@@ -38,8 +40,7 @@ def show(
     datasets = store.datasets.find(
         user=asker.person.email, statuses=FILTERS[chosen][1], after=after, limit=PAGE_ROWS + 1
     )
-    jobs = store.jobs.current([dataset.uuid for dataset in datasets])
-    rows = [Row(each, jobs.get(each.uuid)) for each in datasets[:PAGE_ROWS]]
+    rows = rows_of(store, datasets[:PAGE_ROWS])
     more = f"/jobs?show={chosen}&after={rows[-1].dataset.uuid}" if len(datasets) > PAGE_ROWS else None
     return page(
         "jobs.html",
@@ -50,6 +51,7 @@ def show(
         chosen=chosen,
         rows=rows,
         more=more,
+        queue=overview(store) if asker.person.operator else None,
         seen=snapshot(store, asker.person).structure,
         words=words,
     )
@@ -60,7 +62,7 @@ def show_one(job: SeenJob, request: Request, asker: TheAsker, store: TheStore, s
     """One job: attempts, parameters, log."""
     dataset = store.datasets.get(job.dataset_uuid)
     assert dataset is not None  # SeenJob found it
-    row = Row(dataset, job)
+    row = row_of(store, dataset, job)
     return page(
         "one_job.html",
         request,
@@ -78,6 +80,27 @@ def show_one(job: SeenJob, request: Request, asker: TheAsker, store: TheStore, s
 def show_log(job: SeenJob, settings: TheSettings) -> Response:
     """The end of the log, for the page that follows it."""
     return HTMLResponse(fragment("log.html", job=job, log=tail(settings.folder.log(job.job_id))))
+
+
+@router.post("/jobs/retry-failed")
+def retry_all_failed(asker: TheAsker, request: Request, store: TheStore) -> Response:
+    """Retry what failed last on each of the caller's data sets, and back to the page."""
+    retry_failed(store, asker.person)
+    return _back(request)
+
+
+@router.post("/jobs/types/{job_type}/pause")
+def pause_type(job_type: str, _operator: Operator, request: Request, store: TheStore) -> Response:
+    """Hand out no job of the type, and back to the page."""
+    steer_type(store, job_type, paused=True)
+    return _back(request)
+
+
+@router.post("/jobs/types/{job_type}/resume")
+def resume_type(job_type: str, _operator: Operator, request: Request, store: TheStore) -> Response:
+    """Hand out jobs of the type again, and back to the page."""
+    steer_type(store, job_type, paused=False)
+    return _back(request)
 
 
 @router.post("/jobs/{job_id}/cancel")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from scientistcloud.portal.api.jobs import FAILED
 from scientistcloud.portal.live import AT_WORK
 from scientistcloud.ports import Store
 from scientistcloud.records import DatasetStatus, Person
 
-FAILED = (DatasetStatus.UPLOAD_ERROR, DatasetStatus.UNZIP_ERROR, DatasetStatus.CONVERSION_ERROR)
 READY = (DatasetStatus.DONE,)
 
 #: The filters of the lists, by the name in the address: label, and the statuses that it shows (None: all).

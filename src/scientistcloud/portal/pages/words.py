@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from scientistcloud.jobs.handling import Obstacle
 from scientistcloud.portal.live import Row
 from scientistcloud.records import DatasetStatus, Job, JobStatus, WaitsFor
 
@@ -36,6 +37,11 @@ _LABELS = {
     DatasetStatus.CONVERSION_ERROR: ("Conversion failed", "bad"),
     DatasetStatus.CANCELLED: ("Cancelled", "quiet"),
 }
+_OBSTACLES = {
+    Obstacle.PAUSED: "jobs of this kind are paused",
+    Obstacle.NO_WORKER: "no worker runs just now",
+    Obstacle.NOT_HANDLED: "no worker here can do this",
+}
 _RUNS = (DatasetStatus.CONVERTING, DatasetStatus.UNZIPPING)
 
 
@@ -48,7 +54,7 @@ def state_of(row: Row) -> State:
     percent = None
     step = ""
     if job is not None and not job.status.ended:
-        step = job_step(job)
+        step = _OBSTACLES[row.obstacle] if row.obstacle else job_step(job)
         percent = round(100 * job.progress.fraction, 1) if job.status is JobStatus.RUNNING else 0.0
     elif dataset.status is DatasetStatus.UPLOADING:
         step = "files are still to come"

@@ -1,0 +1,135 @@
+"""The queue as its operator sees it: types, what waits, who works."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from scientistcloud.errors import NotFound
+from scientistcloud.jobs.handling import living, unhandled
+from scientistcloud.jobs.lifecycle import CANARY
+from scientistcloud.jobs.queue import JobQueueManager
+from scientistcloud.portal.dependencies import Operator, TheStore
+from scientistcloud.ports import Store
+from scientistcloud.records import JobStatus, QueueStats, Worker
+
+router = APIRouter(tags=["queue"])
+
+_MOST_RUNNING = 1000
+
+
+class TypeRow(BaseModel):
+    """One job type."""
+
+    job_type: str
+    paused: bool
+    #: Pending jobs by what they wait for.
+    waiting: dict[str, int]
+    running: int
+    #: Failed jobs by the type of their error.
+    failed: dict[str, int]
+    oldest_claimable_seconds: float | None
+    #: What is missing where jobs wait that nobody can do.
+    missing: str | None
+
+
+class WorkerRow(BaseModel):
+    """One worker."""
+
+    worker_id: str
+    host: str
+    slots: int
+    running: int
+    job_types: list[str]
+    sensors: list[str]
+    version: str
+    started_at: datetime
+    last_seen: datetime
+    #: Seen lately.
+    alive: bool
+
+
+class Overview(BaseModel):
+    """All of it."""
+
+    by_status: dict[str, int]
+    types: list[TypeRow]
+    workers: list[WorkerRow]
+
+
+@router.get("/api/queue")
+def queue(_operator: Operator, store: TheStore) -> Overview:
+    """What waits, runs and failed by job type, and who works. Operators alone."""
+    return overview(store)
+
+
+@router.post("/api/queue/types/{job_type}/pause")
+def pause_type(job_type: str, _operator: Operator, store: TheStore) -> Overview:
+    """Hand out no job of the type, to any worker, until it is resumed. Operators alone."""
+    steer_type(store, job_type, paused=True)
+    return overview(store)
+
+
+@router.post("/api/queue/types/{job_type}/resume")
+def resume_type(job_type: str, _operator: Operator, store: TheStore) -> Overview:
+    """Hand out jobs of the type again. Operators alone."""
+    steer_type(store, job_type, paused=False)
+    return overview(store)
+
+
+def steer_type(store: Store, job_type: str, *, paused: bool) -> None:
+    """Pause or resume the type. Raises `NotFound` where neither jobs nor workers know it."""
+    workers = store.workers.all()
+    if job_type not in {row.job_type for row in _types(store.jobs.stats(), workers)}:
+        raise NotFound(f"there is no job type {job_type[:80]!r}; /api/queue lists those that there are")
+    queue = JobQueueManager(store)
+    (queue.pause_type if paused else queue.resume_type)(job_type)
+
+
+def overview(store: Store) -> Overview:
+    """The queue at this moment."""
+    stats = store.jobs.stats()
+    workers = store.workers.all()
+    alive = living(workers, now=store.clock.now())
+    running = Counter(job.worker_id for job in store.jobs.find(status=JobStatus.RUNNING, limit=_MOST_RUNNING))
+    return Overview(
+        by_status=dict(stats.by_status),
+        types=_types(stats, alive),
+        workers=[
+            WorkerRow(
+                worker_id=worker.worker_id,
+                host=worker.host,
+                slots=worker.slots,
+                running=running[worker.worker_id],
+                job_types=list(worker.job_types),
+                sensors=list(worker.sensors),
+                version=worker.version,
+                started_at=worker.started_at,
+                last_seen=worker.last_seen,
+                alive=worker in alive,
+            )
+            for worker in workers
+        ],
+    )
+
+
+def _types(stats: QueueStats, workers: list[Worker]) -> list[TypeRow]:
+    """The types that jobs were created of, and those that workers could do."""
+    missing = unhandled(stats, workers)
+    names = {*stats.types, *(name for worker in workers for name in worker.job_types)} - {CANARY}
+    return [
+        TypeRow(
+            job_type=name,
+            paused=figures.paused if figures else False,
+            waiting=dict(figures.waiting) if figures else {},
+            running=figures.running if figures else 0,
+            failed=dict(figures.failed) if figures else {},
+            oldest_claimable_seconds=figures.oldest_claimable_seconds if figures else None,
+            missing=missing.get(name),
+        )
+        for name in sorted(names)
+        for figures in [stats.types.get(name)]
+    ]
