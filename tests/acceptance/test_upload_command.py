@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from intake_site import OWNER, TOKEN, Portal
 
 from scientistcloud.cli import main
-from scientistcloud.client import Client, collect, find_portal
+from scientistcloud.client import Client, batching, collect, find_portal
 from scientistcloud.client.files import LocalFile
 from scientistcloud.client.manifest import Manifest
 from scientistcloud.errors import (
@@ -265,7 +268,7 @@ def test_a_manifest_of_a_portal_that_is_no_more_is_begun_anew(
         tmp_path / "state", server=portal.url, paths=[tmp_path / "scans"], name=None, sensor="auto"
     )
     manifest.opened("00000000-0000-4000-8000-000000000000")
-    manifest.finished(collect([tmp_path / "scans"])[0])
+    manifest.finished(collect([tmp_path / "scans"])[0], "0" * 64)
 
     uuid = client.upload([tmp_path / "scans"], manifests=tmp_path / "state")
 
@@ -294,6 +297,110 @@ def test_empty_files_and_odd_names_are_sent_too(portal: Portal, client: Client, 
     assert portal.source(uuid, "empty.tif") == b""
     assert portal.source(uuid, "🔬/a b&c.tif") == "🔬/a b&c.tif".encode()
     assert [job["status"] for job in client.jobs(uuid)] == ["pending"]
+
+
+def test_thousands_of_small_files_go_in_batches_and_large_ones_by_themselves(
+    portal: Portal, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "_BATCH_FILES", 100)
+    contents = {f"slices {n % 7}/größe {n:04}.tif": os.urandom(n) for n in range(350)}
+    contents["large.tif"] = os.urandom(2 * 2**20)
+    for name, content in contents.items():
+        written(tmp_path / "scan" / name, content)
+    shown: list[int] = []
+
+    uuid = client.upload([tmp_path / "scan"], on_bytes=shown.append)
+
+    there = {file["path"]: file["sha256"] for file in client.files(uuid)}
+    assert there == {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    assert sum(shown) == sum(map(len, contents.values()))
+    assert portal.jobs_of(uuid) == [f"convert:{uuid}:1"]
+
+
+def test_batches_that_were_sent_are_not_sent_again(portal: Portal, client: Client, tmp_path: Path) -> None:
+    for n in range(20):
+        written(tmp_path / "scan" / f"{n}.tif", b"x" * n)
+    written(tmp_path / "scan" / "large.tif", os.urandom(9 * 2**20))
+
+    def interrupt(size_bytes: int) -> None:
+        if size_bytes > 2**20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        client.upload([tmp_path / "scan"], manifests=tmp_path / "state", parallel=1, on_bytes=interrupt)
+    [kept] = (tmp_path / "state").iterdir()
+    assert kept.read_text().count('"done"') == 20
+
+    uuid = client.upload([tmp_path / "scan"], manifests=tmp_path / "state")
+
+    assert len(list(client.files(uuid))) == 21
+
+
+@pytest.mark.parametrize("sizes", [(3 * 2**20, 10), (300_000, 300_000, 300_000)])
+def test_what_arrives_with_another_digest_is_sent_again(
+    portal: Portal, tmp_path: Path, sizes: tuple[int, ...]
+) -> None:
+    contents = {f"{n}.tif": os.urandom(size) for n, size in enumerate(sizes)}
+    for name, content in contents.items():
+        written(tmp_path / "scan" / name, content)
+
+    with FlippingLine(portal.port, at=400_000) as line, Client(server=line.url, token=TOKEN) as client:
+        uuid = client.upload([tmp_path / "scan"], parallel=1)
+        assert line.flipped
+
+    assert {name: portal.source(uuid, name) for name in contents} == contents
+    assert portal.jobs_of(uuid) == [f"convert:{uuid}:1"]
+
+
+class FlippingLine:
+    """Passes connections on to the portal; once, one byte on the way there becomes another."""
+
+    def __init__(self, port: int, *, at: int) -> None:
+        self.flipped = False
+        self._port, self._at = port, at
+        self._lines: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+
+    def __enter__(self) -> FlippingLine:
+        self._start(self._accept)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for line in (self._listening, *self._lines):
+            with contextlib.suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(60)
+        for line in (self._listening, *self._lines):
+            line.close()
+
+    def _start(self, call: Callable[..., None], *arguments: object) -> None:
+        self._threads.append(threading.Thread(target=call, args=arguments))
+        self._threads[-1].start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listening.accept()
+                far = socket.create_connection(("127.0.0.1", self._port))
+                self._lines += [near, far]
+                self._start(self._pass, near, far, True)
+                self._start(self._pass, far, near, False)
+
+    def _pass(self, source: socket.socket, sink: socket.socket, there: bool) -> None:
+        passed = 0
+        with contextlib.suppress(OSError):
+            while chunk := source.recv(65536):
+                if there and not self.flipped and passed <= self._at < passed + len(chunk):
+                    self.flipped = True
+                    wrong = bytearray(chunk)
+                    wrong[self._at - passed] ^= 1
+                    chunk = bytes(wrong)
+                passed += len(chunk)
+                sink.sendall(chunk)
+            sink.shutdown(socket.SHUT_WR)
 
 
 # -- files and addresses -------------------------------------------------------------------------

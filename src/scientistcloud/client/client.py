@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -13,6 +13,7 @@ import httpx
 
 from scientistcloud import __version__
 from scientistcloud.client.answers import checked, unreachable
+from scientistcloud.client.batching import SMALL_BYTES, in_batches, send_batch
 from scientistcloud.client.downloads import Fetching, RemoteFile, addresses
 from scientistcloud.client.files import LocalFile, collect
 from scientistcloud.client.manifest import Manifest
@@ -205,14 +206,56 @@ class Client:
         if len(files) == 1 and convert and not paths[0].is_dir():
             given = {"name": name, "sensor": sensor}
             dataset_uuid = sending.send(files[0], {key: text for key, text in given.items() if text}, in_one=False)
+            if self._lost(dataset_uuid, files, manifest, on_trouble):
+                manifest.clear()
+                raise Unavailable(
+                    f"{files[0].path} has another SHA-256 on the portal than here; delete data set {dataset_uuid} "
+                    "and send it again"
+                )
         else:
             name = name or (paths[0].resolve().name if len(paths) == 1 else f"{paths[0].name} and more")
             dataset_uuid = self._opened(manifest, name=name, sensor=sensor)
             if self.dataset(dataset_uuid)["closed_at"] is None:
                 _send_all(sending, files, dataset_uuid, parallel=parallel)
+                if lost := self._lost(dataset_uuid, files, manifest, on_trouble):
+                    for file in lost:
+                        manifest.again(file)
+                    _send_all(sending, files, dataset_uuid, parallel=parallel)
+                    if lost := self._lost(dataset_uuid, files, manifest, on_trouble):
+                        raise Unavailable(
+                            f"{lost[0].path} has another SHA-256 on the portal than here, twice; is the disk sound?"
+                        )
                 self._repeated(lambda: self.close_dataset(dataset_uuid, convert=convert))
         manifest.clear()
         return dataset_uuid
+
+    def _lost(
+        self, dataset_uuid: str, files: Sequence[LocalFile], manifest: Manifest, on_trouble: Callable[[str], None]
+    ) -> list[LocalFile]:
+        """The files that did not arrive as they were sent: their SHA-256 there and here differ.
+
+        One that the portal computes behind the upload, after a restart, is waited for a while.
+        """
+        until = time.monotonic() + min(self._patience_seconds, 30 + sum(f.size_bytes for f in files) / 50e6)
+        pause = 0.1
+        while True:
+            there = self._digests(dataset_uuid)
+            pending = [file for file in files if file.name in there and there[file.name] is None]
+            if not pending or time.monotonic() > until:
+                break
+            time.sleep(pause)
+            pause = min(2.0, 2 * pause)
+        if pending:
+            on_trouble(f"the portal still computes the SHA-256 of {len(pending)} files; they were not compared")
+        if len(files) == 1 and files[0].name not in there:
+            return []  # an archive that has been unpacked meanwhile
+        return [file for file in files if file not in pending and there.get(file.name) != manifest.sha256(file)]
+
+    def _digests(self, dataset_uuid: str) -> dict[str, str | None]:
+        """The SHA-256 of each source file that the portal has."""
+        there: dict[str, str | None] = {}
+        self._repeated(lambda: there.update((row["path"], row["sha256"]) for row in self.files(dataset_uuid)))
+        return there
 
     def _opened(self, manifest: Manifest, *, name: str, sensor: str) -> str:
         """The data set that the manifest knows, or a new one."""
@@ -296,8 +339,14 @@ def _send_all(sending: Sending, files: Sequence[LocalFile], dataset_uuid: str, *
     for file in files:
         if sending.manifest.is_done(file):
             sending.on_bytes(file.size_bytes)
+    small = [file for file in waiting if file.size_bytes <= SMALL_BYTES]
+    small = small if len(small) > 1 else []
     with ThreadPoolExecutor(max_workers=max(1, parallel), thread_name_prefix="upload") as threads:
-        futures = [threads.submit(sending.send, file, {"dataset": dataset_uuid}, in_one=True) for file in waiting]
+        futures: list[Future[object]] = [
+            threads.submit(send_batch, sending, batch, dataset_uuid) for batch in in_batches(small)
+        ]
+        alone = [file for file in waiting if not small or file.size_bytes > SMALL_BYTES]
+        futures += [threads.submit(sending.send, file, {"dataset": dataset_uuid}, in_one=True) for file in alone]
         try:
             for future in futures:
                 future.result()

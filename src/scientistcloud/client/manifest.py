@@ -20,7 +20,7 @@ class Manifest:
         self._lock = Lock()
         self._dataset_uuid: str | None = None
         self._locations: dict[str, str] = {}
-        self._done: set[str] = set()
+        self._done: dict[str, str] = {}
         for line in self._lines():
             self._take(line)
 
@@ -48,8 +48,20 @@ class Manifest:
     def is_done(self, file: LocalFile) -> bool:
         return _key(file) in self._done
 
-    def finished(self, file: LocalFile) -> None:
-        self._add({"done": _key(file)})
+    def sha256(self, file: LocalFile) -> str | None:
+        """What the file was when it was sent."""
+        return self._done.get(_key(file))
+
+    def finished(self, file: LocalFile, sha256: str) -> None:
+        self.finished_all([(file, sha256)])
+
+    def finished_all(self, files: Sequence[tuple[LocalFile, str]]) -> None:
+        """The files have arrived; with the SHA-256 of what was sent."""
+        self._add(*({"done": _key(file), "sha256": sha256} for file, sha256 in files))
+
+    def again(self, file: LocalFile) -> None:
+        """The file has to be sent again."""
+        self._add({"again": _key(file)})
 
     def clear(self) -> None:
         """Forget everything: it is finished, or has to begin anew."""
@@ -60,13 +72,14 @@ class Manifest:
             if self._path is not None:
                 self._path.unlink(missing_ok=True)
 
-    def _add(self, line: dict[str, Any]) -> None:
+    def _add(self, *lines: dict[str, Any]) -> None:
         with self._lock:
-            self._take(line)
+            for line in lines:
+                self._take(line)
             if self._path is not None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 with self._path.open("a") as file:
-                    file.write(json.dumps(line) + "\n")
+                    file.write("".join(json.dumps(line) + "\n" for line in lines))
 
     def _take(self, line: dict[str, Any]) -> None:
         match line:
@@ -74,8 +87,11 @@ class Manifest:
                 self._dataset_uuid = uuid
             case {"file": str(key), "location": str(location)}:
                 self._locations[key] = location
-            case {"done": str(key)}:
-                self._done.add(key)
+            case {"done": str(key), "sha256": str(sha256)}:
+                self._done[key] = sha256
+            case {"again": str(key)}:
+                self._done.pop(key, None)
+                self._locations.pop(key, None)
 
     def _lines(self) -> list[dict[str, Any]]:
         if self._path is None or not self._path.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import threading
 import time
@@ -96,6 +97,8 @@ class _OneFile:
         #: What the portal says is there, and what has been shown as sent, which runs ahead of it.
         self._arrived = self._shown = 0
         self._dataset_uuid = ""
+        #: Of the first bytes of the file, as they were read here.
+        self._digest, self._hashed = hashlib.sha256(), 0
 
     def run(self) -> str:
         failures, last_progress = 0, time.monotonic()
@@ -105,7 +108,8 @@ class _OneFile:
             trouble: ScientistCloudError | None = None
             try:
                 if self._step(ask=ask):
-                    self._sending.manifest.finished(self._file)
+                    self._hash_to(self._file.size_bytes)
+                    self._sending.manifest.finished(self._file, self._digest.hexdigest())
                     return self._dataset_uuid
             except httpx.TransportError as failed:
                 trouble = unreachable(self._sending.server, failed)
@@ -169,6 +173,7 @@ class _OneFile:
     def _blocks(self) -> Iterator[bytes]:
         """The file from where it goes on."""
         at = self._arrived
+        self._hash_to(at)
         with self._file.path.open("rb") as file:
             file.seek(at)
             while at < self._file.size_bytes:
@@ -176,6 +181,22 @@ class _OneFile:
                 block = file.read(min(BLOCK_BYTES, self._file.size_bytes - at))
                 if not block:
                     raise UnreadableSource(f"{self._file.path} became shorter while it was sent; send it again")
+                self._digest.update(block)
+                self._hashed += len(block)
                 yield block
                 at += len(block)
                 self._show(at)
+
+    def _hash_to(self, at: int) -> None:
+        """Have the digest of the first `at` bytes: what an earlier command sent is read again, here."""
+        if self._hashed > at:
+            self._digest, self._hashed = hashlib.sha256(), 0
+        with self._file.path.open("rb") as file:
+            file.seek(self._hashed)
+            while self._hashed < at:
+                self._sending.require_going()
+                block = file.read(min(BLOCK_BYTES, at - self._hashed))
+                if not block:
+                    raise UnreadableSource(f"{self._file.path} became shorter while it was sent; send it again")
+                self._digest.update(block)
+                self._hashed += len(block)
