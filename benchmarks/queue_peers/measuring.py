@@ -73,10 +73,10 @@ def drain(program: Program, *, jobs: int, batch: int, seconds: float = 120) -> F
     size_bytes = program.place.size_bytes(where) - empty
     with tempfile.NamedTemporaryFile() as marks:
         crew = [program.running("work", where, batch, marks=Path(marks.name)) for _ in range(WORKERS)]
-        with crew[0], crew[1]:
+        with crew[0] as first, crew[1] as second:
             until = time.monotonic() + seconds
             while (done := Path(marks.name).stat().st_size // MARK.size) < jobs:
-                if time.monotonic() > until:
+                if time.monotonic() > until or first.poll() is not None or second.poll() is not None:
                     raise TimeoutError(f"{done} of {jobs} jobs were done within {seconds:.0f} s")
                 time.sleep(0.05)
         moments = sorted(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import resource
@@ -10,14 +11,15 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from scientistcloud import JobQueueManager, open_store
+from scientistcloud.database.sqlite import connection, locking, migrations
 from scientistcloud.database.sqlite import jobs as sqlite_jobs
-from scientistcloud.database.sqlite import locking, migrations
 from scientistcloud.database.sqlite.connection import Database
 from scientistcloud.errors import (
     IncompatibleInstallation,
@@ -353,6 +355,51 @@ def test_a_full_disk_is_said_and_nothing_is_half_written(path: Path, store: Stor
     assert len(JobQueueManager(store).list_jobs()) == 1
     create(store)
     assert len(JobQueueManager(store).list_jobs()) == 2
+
+
+def test_what_the_disk_did_not_take_is_not_answered(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = JobQueueManager(store)
+    new: dict[str, Any] = {"dataset_uuid": str(uuid.uuid4()), "job_type": "dataset_conversion", "parameters": {}}
+    queue.create_jobs([new, new])
+    job = queue.get_next_job("w")
+    assert job is not None
+
+    def broken(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(connection, "_sync", broken)
+
+    for call in (
+        lambda: queue.create_job(**new),
+        lambda: queue.complete_job(job),
+        lambda: queue.complete_job(job),  # said again, although it is written: no answer before the disk has it
+        lambda: queue.cancel_job(queue.list_jobs()[1].job_id),
+    ):
+        with pytest.raises(Unavailable, match="disk"):
+            call()
+
+
+def test_the_log_that_is_made_durable_is_the_one_in_use(path: Path, store: Store) -> None:
+    other = open_store(f"sqlite:///{path}")
+    other.jobs.recover()
+    other.close()  # the last connection of a database removes its log
+    with closing(sqlite3.connect(path)) as foreign:
+        foreign.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    synced = [os.fstat(descriptor) for descriptor in _descriptors_of(f"{path}-wal")]
+
+    assert synced
+    assert {file.st_nlink for file in synced} == {1}
+    assert store.jobs.find() == []
+
+
+def _descriptors_of(path: str) -> list[int]:
+    found = []
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            if str(entry.readlink()).removesuffix(" (deleted)") == path:
+                found.append(int(entry.name))
+    return found
 
 
 def test_a_closed_store_says_that_it_is_closed(path: Path) -> None:

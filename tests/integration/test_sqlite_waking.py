@@ -63,6 +63,24 @@ def test_a_byte_wakes_one_sleeper_without_any_look(
     other.close()
 
 
+def test_a_completion_wakes_for_the_next_of_its_line_who_can_do_it(
+    path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waking, "_LOOK_ROUND_SECONDS", NEVER_SECONDS)
+    other = opened(path)
+    queue = JobQueueManager(other)
+    for job_type in ("file_extraction", "dataset_conversion"):
+        queue.create_job(dataset_uuid=DATASETS[0], job_type=job_type, parameters={})
+    job = queue.get_next_job("extracts", job_types=["file_extraction"])
+    assert job is not None
+    ended = threading.Timer(0.2, lambda: queue.complete_job(job, claim_next=True, job_types=["file_extraction"]))
+    ended.start()
+
+    assert slept(store) < NEVER_SECONDS / 2
+    ended.join()
+    other.close()
+
+
 def test_a_claim_that_leaves_more_wakes_the_next(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waking, "_LOOK_ROUND_SECONDS", NEVER_SECONDS)
     queue = JobQueueManager(store)

@@ -16,9 +16,10 @@ from pathlib import Path
 from scientistcloud.database.sqlite.faults import translated
 from scientistcloud.database.sqlite.locking import PATIENCE_SECONDS, WriterLock
 from scientistcloud.database.sqlite.migrations import identify, migrate
-from scientistcloud.errors import InvalidSettings, InvalidTransition
+from scientistcloud.errors import InvalidSettings, InvalidTransition, Unavailable
 
 _OLDEST = (3, 35, 0)  # RETURNING
+_sync = getattr(os, "fdatasync", os.fsync)  # macOS has the second alone
 
 
 class Database:
@@ -36,7 +37,6 @@ class Database:
         self._readers: list[sqlite3.Connection] = []
         self._observers: list[list[str]] = []
         self._watching = threading.Lock()
-        self._durable = True
         _make_folder(path)
         _look_at_head(path)
         try:
@@ -45,6 +45,8 @@ class Database:
             self._lock = WriterLock(path.with_name(path.name + ".lock"))
             self._prepare()
             self._watcher = self._connect()
+            # Held open by the connections' own locks: SQLite removes it with the last of them.
+            self._log = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
         except sqlite3.Error as error:
             self._close_connections()
             raise translated(error, path) from error
@@ -88,7 +90,7 @@ class Database:
         """One transaction, committed at the end of the block, rolled back by an exception.
 
         `durable`: on the disk before the block is left. Otherwise a power cut may undo the last of them, never
-        out of order and never half; the end of a process undoes nothing.
+        out of order and never half, until somebody calls `make_durable`; the end of a process undoes nothing.
 
         Raises `Unavailable` where another process writes and does not end, `NoSpace` on a full disk.
         """
@@ -96,9 +98,6 @@ class Database:
         self._lock.acquire()
         try:
             connection = self._writer
-            if durable is not self._durable:
-                connection.execute("PRAGMA synchronous = " + ("FULL" if durable else "NORMAL"))
-                self._durable = durable
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -111,6 +110,15 @@ class Database:
             raise translated(error, self.path) from error
         finally:
             self._lock.release()
+        if durable:
+            self.make_durable()
+
+    def make_durable(self) -> None:
+        """All that was committed by now, by whomever, is on the disk when this returns."""
+        try:
+            _sync(self._log)
+        except OSError as error:
+            raise Unavailable(f"the disk of the database {self.path} does not answer: {error.strerror}") from error
 
     def change_mark(self) -> int:
         """Another number after a commit by any connection, of this process or another."""
@@ -139,6 +147,7 @@ class Database:
             with self._watching:
                 self._close_connections()
             self._lock.close()
+            os.close(self._log)
 
     def abandon(self) -> None:
         """In a forked child: touch nothing, for the connections are the parent's."""
@@ -147,6 +156,7 @@ class Database:
             # SQLite's memory and locks belong to the parent; not even closing them is ours.
             _NOT_OURS.extend(self._connections)
             self._lock.close()
+            os.close(self._log)
 
     def _check(self) -> None:
         if self._refusal is not None:
@@ -160,7 +170,8 @@ class Database:
             check_same_thread=False,
             cached_statements=256,
         )
-        connection.execute("PRAGMA synchronous = FULL")
+        # A commit does not wait for the disk while it holds the lock; `make_durable` does afterwards.
+        connection.execute("PRAGMA synchronous = NORMAL")
         # SQLite's own LIKE and lower() fold ASCII alone.
         connection.create_function("folded", 1, str.casefold, deterministic=True)
         self._connections.append(connection)

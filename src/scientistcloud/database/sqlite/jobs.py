@@ -13,7 +13,7 @@ from datetime import datetime
 from scientistcloud.database.sqlite.connection import Database
 from scientistcloud.database.sqlite.creations import Creations, Order
 from scientistcloud.database.sqlite.rows import JOB_COLUMNS, Row, job_of
-from scientistcloud.database.sqlite.steps import HOUSE_NEEDS_KEEPING, TYPES_NAMED, TYPES_OF_ALL, Steps
+from scientistcloud.database.sqlite.steps import HOUSE_NEEDS_KEEPING, Steps, wanted_types
 from scientistcloud.database.sqlite.waking import Waking
 from scientistcloud.datasets.lifecycle import DELETION
 from scientistcloud.errors import CallersMistake, Cancelled, LeaseLost, NotFound
@@ -50,8 +50,6 @@ _LOOK = f"""
         )
     ) OR {HOUSE_NEEDS_KEEPING}
 """
-_LOOK_FOR_ALL = _LOOK.format(types=TYPES_OF_ALL)
-_LOOK_FOR_NAMED = _LOOK.format(types=TYPES_NAMED)
 
 # Data sets whose line has no head though a job waits for its turn: not by our doing, but other clients can delete.
 # The index of turns is read one data set at a time, not one job at a time, and so many of them at a look.
@@ -126,11 +124,7 @@ class SqliteJobs:
         claim_next: bool = False,
         job_types: Sequence[str] | None = None,
     ) -> Job | None:
-        with self._steps() as steps:
-            steps.apply(job.job_id, Completed(job.token, result))
-            if not claim_next or job.worker_id is None or job.lease_seconds is None:
-                return None
-            claimed = steps.claim(job.worker_id, limit=1, job_types=job_types, lease_seconds=job.lease_seconds)
+        claimed = self.complete_many([(job, result)], claim_next=claim_next, job_types=job_types)
         return claimed[0] if claimed else None
 
     def complete_many(
@@ -140,14 +134,9 @@ class SqliteJobs:
         claim_next: bool = False,
         job_types: Sequence[str] | None = None,
     ) -> list[Job]:
-        lost: list[LeaseLost] = []
         claimed: list[Job] = []
         with self._steps() as steps:
-            for job, result in ends:
-                try:
-                    steps.apply(job.job_id, Completed(job.token, result))
-                except LeaseLost as refused:
-                    lost.append(refused)
+            lost = steps.complete([(job.job_id, Completed(job.token, result)) for job, result in ends])
             worker_id, lease_seconds = ends[0][0].worker_id, ends[0][0].lease_seconds
             if claim_next and not lost and worker_id is not None and lease_seconds is not None:
                 claimed = steps.claim(worker_id, limit=len(ends), job_types=job_types, lease_seconds=lease_seconds)
@@ -391,11 +380,14 @@ class SqliteJobs:
 
     @contextmanager
     def _steps(self, *, durable: bool = True) -> Iterator[Steps]:
-        with self._database.write(durable=durable) as connection:
+        with self._database.write(durable=False) as connection:
             steps = Steps(connection, now=self._clock.now(), beat=self._clock.monotonic(), boot_id=self._boot_id)
             yield steps
+        # Before the disk has it: whoever wakes now can write nothing durable without making this durable too.
         if steps.rings:
             self._waking.ring()
+        if durable:
+            self._database.make_durable()
 
     def _apply(self, job_id: str, event: Event) -> Job:
         with self._steps() as steps:
@@ -411,15 +403,14 @@ class SqliteJobs:
         return [job_of(row) for row in rows]
 
     def _worth_a_claim(self, job_types: Sequence[str] | None) -> bool:
-        look = _LOOK_FOR_ALL if job_types is None else _LOOK_FOR_NAMED
-        values = {
-            "types": json.dumps(job_types),
+        which, values = wanted_types(job_types)
+        moment = {
             "now": self._clock.now().timestamp(),
             "beat": self._clock.monotonic(),
             "boot_id": self._boot_id,
         }
         with self._database.read() as connection:
-            (worth,) = connection.execute(look, values).fetchone()
+            (worth,) = connection.execute(_LOOK.format(types=which), values | moment).fetchone()
         return bool(worth)
 
     def _has_foreign(self) -> bool:

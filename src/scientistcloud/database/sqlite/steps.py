@@ -9,14 +9,14 @@ import random
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from operator import itemgetter
-from typing import Any
 
-from scientistcloud.database.sqlite.rows import JOB_COLUMNS, JOB_NAMES, Row, changes, column, job_of
-from scientistcloud.errors import IdempotencyConflict, NotFound, QueueFull
+from scientistcloud.database.sqlite.rows import JOB_COLUMNS, JOB_NAMES, Row, changes, columns, job_of
+from scientistcloud.errors import IdempotencyConflict, LeaseLost, NotFound, QueueFull
 from scientistcloud.jobs import lifecycle
 from scientistcloud.jobs.adoption import adopted
-from scientistcloud.jobs.lifecycle import CANARY, Beat, Claimed, Due, Event, Lost, Promoted, Retried
+from scientistcloud.jobs.lifecycle import CANARY, Beat, Claimed, Completed, Due, Event, Lost, Promoted, Retried
 from scientistcloud.jobs.retry import LOST_PAUSE_SECONDS, pause_seconds
 from scientistcloud.records import Job, NewJob, WaitsFor
 
@@ -40,7 +40,15 @@ HOUSE_NEEDS_KEEPING = f"""
     ) OR EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_foreign WHERE seq IS NULL)
 """
 TYPES_OF_ALL = f"NOT paused AND job_type <> '{CANARY}'"
-TYPES_NAMED = "NOT paused AND job_type IN (SELECT value FROM json_each(:types))"
+
+
+def wanted_types(job_types: Sequence[str] | None) -> tuple[str, dict[str, str]]:
+    """The condition for the types that a claim looks at, and its values."""
+    if job_types is None:
+        return TYPES_OF_ALL, {}
+    values = {f"type{number}": job_type for number, job_type in enumerate(job_types)}
+    return f"NOT paused AND job_type IN ({', '.join(f':{name}' for name in values)})", values
+
 
 _INSERT = f"INSERT INTO jobs ({JOB_COLUMNS}) VALUES ({', '.join('?' * len(JOB_NAMES))})"
 _RANK = 1 + JOB_NAMES.index("rank")
@@ -61,13 +69,20 @@ class Steps:
         self._now = now
         self._beat = beat
         self._boot_id = boot_id
-        #: Whether a sleeping worker has a reason to look once this is committed.
-        self.rings = False
+        self._worth_a_look: set[str] = set()
+        self._left_behind = False
+
+    @property
+    def rings(self) -> bool:
+        """Whether a sleeping worker has a reason to look once this is committed."""
+        return self._left_behind or bool(self._worth_a_look)
 
     # -- one job ---------------------------------------------------------------------------------
 
     def insert_all(self, jobs: Sequence[NewJob], *, max_pending: int | None) -> list[str]:
         """Add `jobs` in order; all or, where one cannot be added, none."""
+        types = {(new.job_type,) for new in jobs}
+        self._connection.executemany("INSERT OR IGNORE INTO types (job_type) VALUES (?)", types)
         if len(jobs) == 1:
             return [self._insert(jobs[0], max_pending=max_pending)]
         self._connection.execute("SAVEPOINT jobs")
@@ -89,11 +104,10 @@ class Steps:
                 f"data set {new.dataset_uuid} has {max_pending} unfinished jobs, and no more are allowed; wait for "
                 "one to end, or raise MAX_PENDING_PER_DATASET"
             )
-        self._connection.execute("INSERT OR IGNORE INTO types (job_type) VALUES (?)", (new.job_type,))
         seq = self._next_seq(new.dataset_uuid)
         line_free = seq == 1 or self._line_free(new.dataset_uuid)
         job = lifecycle.created(new, seq=seq, line_free=line_free, now=self._now)
-        self._connection.execute(_INSERT, [column(getattr(job, name)) for name in JOB_NAMES])
+        self._connection.execute(_INSERT, columns(job, JOB_NAMES))
         self._note(job)
         return job.job_id
 
@@ -102,8 +116,24 @@ class Steps:
         before = self._job(job_id)
         after = lifecycle.after(before, event, self._now)
         if after is not before:
-            self._save(before, after)
+            self._save([(before, after)])
         return after
+
+    def complete(self, ends: Sequence[tuple[str, Completed]]) -> list[LeaseLost]:
+        """Let each job end, if it is its worker's; what is to be said of the others."""
+        ended: dict[str, tuple[Job, Job]] = {}
+        lost = []
+        for job_id, event in ends:
+            before, now = ended.get(job_id) or (self._job(job_id),) * 2
+            try:
+                after = lifecycle.after(now, event, self._now)
+            except LeaseLost as refused:
+                lost.append(refused)
+            else:
+                if after is not now:
+                    ended[job_id] = before, after
+        self._save(list(ended.values()))
+        return lost
 
     def retry(self, job_id: str) -> Job:
         """Put the job last in its line again."""
@@ -121,24 +151,21 @@ class Steps:
         """Lease up to `limit` due heads, lowest `rank` first, after the housekeeping of the queue."""
         self.keep_house()
         ready = self._ready(limit + 1, job_types)
-        claimed = []
-        for row in ready[:limit]:
-            before = job_of(row[1:])
-            (token,) = self._connection.execute(
-                "UPDATE lanes SET token = token + 1 WHERE dataset_uuid = ? RETURNING token", (before.dataset_uuid,)
-            ).fetchall()[0]
-            after = lifecycle.after(before, Claimed(worker_id, token, lease_seconds), self._now)
-            self._save(before, after, beat=self._beat, boot_id=self._boot_id)
-            claimed.append(after)
+        heads = [job_of(row[1:]) for row in ready[:limit]]
+        claims = []
+        for head in heads:
+            event = Claimed(worker_id, self._next_token(head.dataset_uuid), lease_seconds)
+            claims.append((head, lifecycle.after(head, event, self._now)))
+        self._save(claims, beat=self._beat, boot_id=self._boot_id)
         # Whoever claims wakes the next for what is left.
-        self.rings = len(ready) > limit
-        return claimed
+        self._left_behind = len(ready) > limit
+        return [after for _, after in claims]
 
     def beat(self, job_id: str, event: Beat) -> Job:
         """Renew the lease."""
         before = self._job(job_id)
         after = lifecycle.after(before, event, self._now)
-        self._save(before, after, beat=self._beat, boot_id=self._boot_id)
+        self._save([(before, after)], beat=self._beat, boot_id=self._boot_id)
         return after
 
     def keep_house(self) -> int:
@@ -172,17 +199,17 @@ class Steps:
                 self._connection.execute(
                     "UPDATE lanes SET token = ? WHERE dataset_uuid = ?", (after.token, before.dataset_uuid)
                 )
-            self._save(before, after)
+            self._save([(before, after)])
         return len(jobs)
 
     def adopt(self) -> int:
         """Make at most 100 rows that other clients inserted into jobs of ours."""
         rows = self._connection.execute(
-            "SELECT n, job_id, dataset_uuid, job_type, status, parameters FROM jobs INDEXED BY jobs_foreign "
+            "SELECT job_id, dataset_uuid, job_type, status, parameters FROM jobs INDEXED BY jobs_foreign "
             "WHERE seq IS NULL LIMIT ?",
             (STEP,),
         ).fetchall()
-        for n, job_id, dataset_uuid, job_type, status, parameters in rows:
+        for job_id, dataset_uuid, job_type, status, parameters in rows:
             self._connection.execute("INSERT OR IGNORE INTO types (job_type) VALUES (?)", (job_type,))
             job = adopted(
                 job_id=job_id,
@@ -194,8 +221,7 @@ class Steps:
                 line_free=self._line_free(dataset_uuid),
                 now=self._now,
             )
-            values = {name: column(getattr(job, name)) for name in JOB_NAMES}
-            self._connection.execute(f"UPDATE jobs SET {_assignments(values)} WHERE n = :n", values | {"n": n})
+            self._connection.execute(_update_of(JOB_NAMES), [*columns(job, JOB_NAMES), job_id])
             self._note(job)
         return len(rows)
 
@@ -211,7 +237,7 @@ class Steps:
             "INDEXED BY jobs_turn WHERE dataset_uuid = :uuid AND waits_for = 'turn' ORDER BY seq LIMIT 1",
             uuid=dataset_uuid,
         ):
-            self._save(before, lifecycle.after(before, Promoted(), self._now))
+            self._save([(before, lifecycle.after(before, Promoted(), self._now))])
 
     def _known(self, new: NewJob) -> str | None:
         row = self._connection.execute(
@@ -246,14 +272,18 @@ class Steps:
         ).fetchall()
         return int(rows[0][0])
 
+    def _next_token(self, dataset_uuid: str) -> int:
+        rows = self._connection.execute(
+            "UPDATE lanes SET token = token + 1 WHERE dataset_uuid = ? RETURNING token", (dataset_uuid,)
+        ).fetchall()
+        return int(rows[0][0])
+
     def _line_free(self, dataset_uuid: str) -> bool:
         return self._connection.execute("SELECT 1 FROM jobs WHERE head = ?", (dataset_uuid,)).fetchone() is None
 
     def _ready(self, limit: int, job_types: Sequence[str] | None) -> list[Row]:
-        which = TYPES_OF_ALL if job_types is None else TYPES_NAMED
-        types = self._connection.execute(
-            f"SELECT job_type FROM types WHERE {which}", {"types": json.dumps(job_types)}
-        ).fetchall()
+        which, values = wanted_types(job_types)
+        types = self._connection.execute(f"SELECT job_type FROM types WHERE {which}", values).fetchall()
         found: list[Row] = []
         for (job_type,) in types:
             found += self._connection.execute(
@@ -274,7 +304,7 @@ class Steps:
             )
             for before in due:
                 free = before.head is not None or self._line_free(before.dataset_uuid)
-                self._save(before, lifecycle.after(before, Due(line_free=free), self._now))
+                self._save([(before, lifecycle.after(before, Due(line_free=free), self._now))])
             moved += len(due)
         return moved
 
@@ -287,20 +317,24 @@ class Steps:
         rows = self._connection.execute(f"SELECT {JOB_COLUMNS} FROM jobs {which}", values).fetchall()
         return [job_of(row) for row in rows]
 
-    def _save(self, before: Job, after: Job, **more: object) -> None:
-        values = changes(before, after, _CHANGING) | more
-        self._connection.execute(
-            f"UPDATE jobs SET {_assignments(values)} WHERE job_id = :job_id", values | {"job_id": before.job_id}
-        )
-        self._note(after)
-        if before.head is not None and after.head is None:
-            self._promote_next(before.dataset_uuid)
+    def _save(self, steps: Sequence[tuple[Job, Job]], **more: object) -> None:
+        """Write what changed from the first to the second of each pair; a line whose head ended moves on."""
+        for before, after in steps:
+            values = changes(before, after, _CHANGING) | more
+            self._connection.execute(_update_of(tuple(values)), [*values.values(), before.job_id])
+            self._note(after)
+        ended = [before.dataset_uuid for before, after in steps if before.head is not None and after.head is None]
+        for dataset_uuid in ended:
+            self._promote_next(dataset_uuid)
 
     def _note(self, job: Job) -> None:
         # Pauses too: a sleeper has to learn of an earlier due time.
         if job.waits_for in (WaitsFor.NOTHING, WaitsFor.TIME):
-            self.rings = True
+            self._worth_a_look.add(job.job_id)
+        else:
+            self._worth_a_look.discard(job.job_id)
 
 
-def _assignments(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name} = :{name}" for name in values)
+@cache
+def _update_of(names: tuple[str, ...]) -> str:
+    return f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in names)} WHERE job_id = ?"
