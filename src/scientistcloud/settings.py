@@ -26,6 +26,7 @@ _FOR_TASKS = (
     "archive_max_depth",
     "archive_max_ratio",
     "disk_reserve_bytes",
+    "import_private_addresses",
     "max_upload_bytes",
 )
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -69,6 +70,8 @@ class Settings(BaseSettings):
     archive_max_depth: Annotated[int, Field(gt=0)] = 64
     #: Bytes for each stored byte.
     archive_max_ratio: Annotated[float, Field(gt=1)] = 200
+    #: Whether imports may reach this machine and private networks.
+    import_private_addresses: bool = False
     keep_jobs_days: Annotated[float, Field(gt=0)] = 90
     #: Finished jobs beyond so many go too, the oldest first; None: no limit.
     keep_jobs: Annotated[int | None, Field(ge=0)] = None

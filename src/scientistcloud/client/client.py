@@ -172,6 +172,28 @@ class Client:
             time.sleep(pause)
             pause = min(_LONGEST_LOOK_SECONDS, 1.5 * pause)
 
+    # -- imports ---------------------------------------------------------------------------------
+
+    def begin_import(
+        self,
+        url: str,
+        *,
+        name: str | None = None,
+        sensor: str = "auto",
+        convert: bool = True,
+        credential: Mapping[str, str] | None = None,
+    ) -> Record:
+        """Have the server fetch `url`; the record of the data set that waits for it.
+
+        `credential`: what opens the source, such as `login` and `password`; the server keeps it sealed.
+        """
+        said: dict[str, Any] = {"url": url, "sensor": sensor, "convert": convert}
+        if name is not None:
+            said["name"] = name
+        if credential:
+            said["credential"] = dict(credential)
+        return self._post("/api/imports", said)
+
     # -- uploads ---------------------------------------------------------------------------------
 
     def upload(

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from scientistcloud.datasets.lifecycle import Closed, ConversionWanted, Reopened, UploadFailed, after
-from scientistcloud.datasets.wanted import conversion, extraction
+from scientistcloud.datasets.wanted import conversion, extraction, fetching
 from scientistcloud.errors import InvalidParameters, InvalidTransition, NotFound, Stale
 from scientistcloud.ports import Store
-from scientistcloud.records import Dataset, DatasetStatus, Wanted
+from scientistcloud.records import Dataset, DatasetStatus, Json, Wanted
 
 AUTO = "auto"
 """The sensor where nobody named one: the content decides."""
@@ -56,6 +56,34 @@ def open_dataset(
         created_at=now,
         updated_at=now,
     )
+    store.datasets.add(dataset)
+    return dataset
+
+
+def open_import(
+    store: Store,
+    *,
+    user: str,
+    name: str,
+    sensor: str,
+    remote: Json,
+    credential: str | None,
+    limit_bytes: int | None,
+    convert: bool,
+) -> Dataset:
+    """A new data set that waits for the job which fetches `remote` (its `wanted`); durable when this returns."""
+    now = store.clock.now()
+    dataset = Dataset(
+        uuid=new_uuid(),
+        user=user,
+        name=checked_name(name),
+        sensor=checked_sensor(sensor),
+        status=DatasetStatus.UPLOADING,
+        created_at=now,
+        updated_at=now,
+    )
+    work = fetching(dataset, remote=remote, credential=credential, limit_bytes=limit_bytes, convert=convert)
+    dataset = after(dataset, Closed(work, now))
     store.datasets.add(dataset)
     return dataset
 

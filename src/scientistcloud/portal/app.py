@@ -24,6 +24,7 @@ from scientistcloud.portal.api import (
     downloads,
     events,
     health,
+    imports,
     jobs,
     metrics,
     queue,
@@ -42,6 +43,7 @@ from scientistcloud.portal.live import Watcher
 from scientistcloud.portal.pages import dataset as dataset_page
 from scientistcloud.portal.pages import datasets as datasets_page
 from scientistcloud.portal.pages import deleted as deleted_page
+from scientistcloud.portal.pages import imports as import_page
 from scientistcloud.portal.pages import jobs as jobs_page
 from scientistcloud.portal.pages import live as live_rows
 from scientistcloud.portal.pages import login, view
@@ -88,9 +90,9 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
     )
 
     app.mount("/static", PublicFiles(directory=STATIC), name="static")
-    for module in (health, metrics, batches, uploads, datasets, jobs, queue, events, downloads, data):
+    for module in (health, metrics, batches, uploads, imports, datasets, jobs, queue, events, downloads, data):
         app.include_router(module.router)
-    for module in (login, datasets_page, deleted_page, dataset_page, jobs_page, live_rows, view):
+    for module in (login, datasets_page, deleted_page, dataset_page, import_page, jobs_page, live_rows, view):
         app.include_router(module.router)
     _serve_openapi(app)
     _answer_errors(app)

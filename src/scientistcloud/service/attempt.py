@@ -250,6 +250,8 @@ class Attempt:
             )
             if how in ("completed", "cancelled"):
                 self._forget_secret()
+            if how == "cancelled":
+                place.forms.forget(job.dataset_uuid, job_id=job.job_id)
             if outcome is not None and now is not None and outcome.result.get("then"):
                 self._insist(lambda: self._create_next(now))
         except LeaseLost as lost:

@@ -284,6 +284,10 @@ class UploadProcessor:
         settle(self.store, dataset_uuid)  # a repeated request may find its job done
         return job_id
 
+    def create_wanted(self, dataset: Dataset) -> str | None:
+        """Queue what the data set waits for, once however often repeated; care does it where this dies first."""
+        return self._create_conversion_job(dataset)
+
     def _create_conversion_job(self, dataset: Dataset) -> str | None:
         """Queue what the data set's status promises, by its uuid alone; None where it promises nothing."""
         if dataset.wanted is None:
