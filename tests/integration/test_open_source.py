@@ -12,6 +12,7 @@ import pytest
 import tifffile
 from click.testing import CliRunner
 
+from openvisus_files import needed
 from scientistcloud import plugins
 from scientistcloud.cli import group, main
 from scientistcloud.converters.contract import ReadOptions
@@ -86,6 +87,30 @@ def test_a_sensor_that_does_not_exist_is_the_callers_mistake(stack: Path) -> Non
         open_source(stack, sensor="MRI")
 
 
+CONTENT = {
+    "TIFF": "tiff/microscopy_3d.tif",
+    "TIFF RGB": "tiff/landsat_rgb.tif",
+    "NETCDF": "netcdf/eraint_uvz.nc",
+    "HDF5": "hdf5/stxm_stack.hdf5",
+    "IDX": "idx3d/tomo.idx",
+    "RGB": "drone/overlap_berlin_02.jpg",
+}
+
+
+@pytest.mark.parametrize("found", CONTENT)
+def test_whatever_a_file_is_any_other_name_for_it_is_refused_naming_both(found: str, data: Path) -> None:
+    if found == "IDX":
+        needed()
+    path = data / CONTENT[found]
+    agrees = {("TIFF", "TIFF RGB"), ("RGB", "TIFF RGB"), ("MAPIR", "TIFF RGB"), ("MAPIR", "RGB")}
+    assert describe(path).sensor == describe(path, sensor="OTHER").sensor == found
+
+    for asked in {*CONTENT, "MAPIR"} - {found}:
+        if (asked, found) not in agrees:
+            with pytest.raises(UnsupportedSource, match=f"was said to be {asked}, but it is {found}"):
+                open_source(path, sensor=asked)
+
+
 # -- nobody reads it ------------------------------------------------------------------------------
 
 
@@ -94,10 +119,35 @@ def test_a_sensor_that_does_not_exist_is_the_callers_mistake(stack: Path) -> Non
     [
         (b"Dear colleague,\nattached are the data.\n", "it is a text file ('Dear colleague,' …)"),
         (b"<html><body>Log in first</body></html>", "it is a text file in XML or HTML"),
+        (b'{"frames": 12}', "it is a text file in JSON, not data ('{\"frames\": 12}' …)"),
+        (
+            b"time;height;dose\n0;1;2\n",
+            "it is a table in text ('time;height;dose' …); numbers in columns are a plot",
+        ),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "it is a pointer of Git LFS, not the file; fetch the file with",
+        ),
         (b"PK\x03\x04" + bytes(100), "it is a ZIP archive; unpack it"),
-        (bytes(128) + b"DICM" + bytes(100), "it is a DICOM file"),
+        (bytes(257) + b"ustar\x0000", "it is a tar archive; unpack it"),
+        (b"%PDF-1.7\n%\xe2\xe3", "it is a PDF document; send the data that it was made from"),
+        (b"\x0e\x03\x13\x01" + bytes(100), "it is an HDF4 file, which is no HDF5; convert it with h4toh5"),
+        (bytes(128) + b"DICM" + bytes(100), "it is a DICOM file; a reader of DICOM would be needed"),
+        (bytes(4) + b"r" * 340 + b"n+1\0", "it is a NIfTI volume; a reader of NIfTI would be needed"),
+        (b"SIMPLE  =                    T", "it is a FITS file; a reader of FITS would be needed"),
+        (b"\x01" * 208 + b"MAP DA\0\0", "it is an MRC or CCP4 volume; a reader of MRC would be needed"),
+        (b"\0\0\0\x20ftypisom" + bytes(20), "it is a film (MP4); a reader of films would be needed"),
+        (b"\0\0\0\x20ftypheic" + bytes(20), "it is a HEIC photograph; save it as JPEG"),
+        (
+            b"ZISRAWFILE" + bytes(20),
+            "it is a Zeiss CZI file; a reader of CZI would be needed; export it as OME-TIFF",
+        ),
+        (b"\xda\xce\xbe\x0a" + bytes(20), "it is a Nikon ND2 file; a reader of ND2 would be needed"),
+        (b"\x70\0\0\0\x12\0\0\0\x2a\x01", "it is a Leica LIF file; a reader of LIF would be needed"),
+        (b"RIFF\x10\0\0\0WEBPVP8 ", "it is a WebP picture; save it as PNG or TIFF"),
+        (b"GIF89a" + bytes(20), "it is a GIF picture; save it as PNG or TIFF"),
         (bytes(1000), "it holds nothing but zeros"),
-        (b"\x07\x93\xfe\x01" * 30, "it begins with the bytes 07 93 fe 01"),
+        (b"\x07\x93\xfe\x01" * 30, "it is a TIFF by its name alone; it begins with the bytes 07 93 fe 01"),
     ],
     ids=lambda value: str(value)[:24],
 )
@@ -109,6 +159,24 @@ def test_what_nobody_reads_is_told_what_it_seems_to_be(tmp_path: Path, content: 
         open_source(path)
 
     assert "nothing here reads data.tif: " + seen in str(refused.value)
+
+
+@pytest.mark.parametrize("sensor", ["OTHER", "auto", "TIFF"])
+def test_where_the_content_says_nothing_the_name_does(sensor: str, tmp_path: Path) -> None:
+    (tmp_path / "2024_0812.RAW").write_bytes(b"\x07\x93\xfe\x01" * 30)
+
+    with pytest.raises(UnsupportedSource, match=r"2024_0812.RAW: it is raw numbers .* type would be needed"):
+        open_source(tmp_path / "2024_0812.RAW", sensor=sensor)
+
+
+def test_of_a_folder_that_nobody_reads_the_largest_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "README").write_text("Look at the scan.")
+    (tmp_path / "scan.czi").write_bytes(b"ZISRAWFILE" + bytes(5000))
+
+    with pytest.raises(
+        UnsupportedSource, match=r"nothing here reads scan.czi \(and 1 more\): it is a Zeiss CZI file"
+    ):
+        open_source(tmp_path, sensor="OTHER")
 
 
 def test_an_empty_file_is_told_to_be_empty(tmp_path: Path) -> None:

@@ -43,14 +43,13 @@ class Sensor:
 def sensors() -> list[Sensor]:
     """The kinds of source data known here, those of plug-ins included, sorted by name."""
     found, _ = _converters()
-    return sorted(
-        (
-            Sensor(name=sensor, converter=name, summary=converter.summary)
-            for name, converter in found.items()
-            for sensor in converter.sensors
-        ),
-        key=lambda sensor: sensor.name,
-    )
+    known = [
+        Sensor(name=sensor, converter=name, summary=converter.summary)
+        for name, converter in found.items()
+        for sensor in converter.sensors
+    ]
+    other = Sensor(name="OTHER", converter="any of them", summary="anything: the content decides, then the name")
+    return sorted([*known, other], key=lambda sensor: sensor.name)
 
 
 def open_source(path: Path, *, sensor: str = "auto", options: ReadOptions = _NO_OPTIONS) -> Reader:
@@ -75,7 +74,9 @@ def open_source(path: Path, *, sensor: str = "auto", options: ReadOptions = _NO_
     converters, broken = _converters()
     known = {each for converter in converters.values() for each in converter.sensors}
     if sensor not in known and sensor not in ANY:
-        raise InvalidParameters(f"there is no sensor {sensor!r} here; take one of auto, {', '.join(sorted(known))}")
+        raise InvalidParameters(
+            f"there is no sensor {sensor!r} here; take one of auto, {', '.join(sorted({*known, 'OTHER'}))}"
+        )
 
     root = path if path.is_dir() else path.parent
     heads = {file: _head(file) for file in _files(path)}
@@ -157,8 +158,9 @@ def _refusal(heads: Mapping[Path, bytes]) -> UnreadableSource | UnsupportedSourc
     full = {file: head for file, head in heads.items() if head}
     if not full:
         return UnreadableSource(f"{_listed(list(heads))}: empty (0 bytes); upload it again")
-    file, head = next(iter(full.items()))
-    return UnsupportedSource(f"nothing here reads {file.name}: {seen(head)}")
+    file = max(full, key=lambda each: each.stat().st_size)  # what a folder is about is seldom its README
+    others = f" (and {len(full) - 1} more)" if len(full) > 1 else ""
+    return UnsupportedSource(f"nothing here reads {file.name}{others}: {seen(full[file], file.name)}")
 
 
 def _files(path: Path) -> list[Path]:

@@ -18,6 +18,7 @@ READER = f"tifffile {tifffile.__version__}"
 
 _BROKEN = (ValueError, LookupError, ArithmeticError, TypeError, AttributeError, RuntimeError, AssertionError,
            EOFError, MemoryError, OSError, struct.error)  # fmt: skip
+_REDUCED = 1  # a smaller copy of another page
 _GREY, _RGB, _YCBCR = 1, 2, 6
 _JPEG = (6, 7)
 
@@ -39,6 +40,9 @@ def header(path: Path) -> Header:
                     f"{name} is no photograph: {page.dtype} samples, {samples} a pixel, photometric {photometric}; "
                     "leave the choice of the sensor, or choose TIFF"
                 )
+            further = [each for each in tiff.pages[1:3] if isinstance(each, tifffile.TiffPage)]
+            if any(not int(each.subfiletype) & _REDUCED for each in further):
+                raise UnsupportedSource(f"{name} is a stack of pages and no photograph; choose TIFF")
             ends = [start + length for start, length in zip(page.dataoffsets, page.databytecounts, strict=True)]
             if not ends or not all(page.dataoffsets) or max(ends) > path.stat().st_size:
                 raise UnreadableSource(f"{name} is damaged: its pixels are not all there; upload it again")
