@@ -31,6 +31,22 @@ def records(url: str, collection: str) -> list[dict[str, Any]]:
         return list(client.get_default_database()[collection].find())
 
 
+def insert(url: str, collection: str, **fields: Any) -> None:
+    """Insert a record with these fields alone; a table gets empty values where it demands some."""
+    if url.startswith("sqlite:///"):
+        if collection == "visstoredatas":
+            fields = {"user": "", "created_at": 1.0, "updated_at": 1.0} | fields
+        given = {name: json.dumps(each) if isinstance(each, dict) else each for name, each in fields.items()}
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection, connection:
+            connection.execute(
+                f"INSERT INTO {collection} ({', '.join(given)}) VALUES ({', '.join(':' + name for name in given)})",
+                given,
+            )
+        return
+    with pymongo.MongoClient[dict[str, Any]](url, tz_aware=True) as client:
+        client.get_default_database()[collection].insert_one(dict(fields))
+
+
 def overwrite(url: str, collection: str, **values: Any) -> None:
     """Give every record of a collection these values."""
     if url.startswith("sqlite:///"):

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import sqlite3
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+import records_at_hand
 from scientistcloud import JobQueueManager, open_store
 from scientistcloud.cli import main
 from scientistcloud.cli.verify import verify
@@ -28,26 +25,22 @@ Insert = Callable[..., str]
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = open_store(f"sqlite:///{tmp_path / 'scientistcloud.db'}")
+def store(database_url: str) -> Iterator[Store]:
+    opened = open_store(database_url)
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def insert(store: Store, tmp_path: Path) -> Insert:
+def insert(store: Store) -> Insert:
     """Insert a record as another client would, with these fields alone; its uuid or job id."""
 
-    def insert(table: str, **fields: Any) -> str:
-        key = "uuid" if table == "visstoredatas" else "job_id"
+    def insert(collection: str, **fields: Any) -> str:
+        key = "uuid" if collection == "visstoredatas" else "job_id"
         fields = {key: str(uuid.uuid4())} | fields
-        if table == "visstoredatas":
-            fields = {"name": "scan", "sensor": "TIFF", "user": "", "created_at": 1.0, "updated_at": 2.0} | fields
-        with closing(sqlite3.connect(tmp_path / "scientistcloud.db")) as connection, connection:
-            connection.execute(
-                f"INSERT INTO {table} ({', '.join(fields)}) VALUES ({', '.join('?' * len(fields))})",
-                tuple(fields.values()),
-            )
+        if collection == "visstoredatas":
+            fields = {"name": "scan", "sensor": "TIFF"} | fields
+        records_at_hand.insert(store.url, collection, **fields)
         return str(fields[key])
 
     return insert
@@ -149,7 +142,7 @@ def test_older_records_become_ours_and_work_as_ours_do(store: Store, insert: Ins
         dataset_uuid=has_a_job,
         job_type="dataset_conversion",
         status="retrying",
-        parameters=json.dumps({"input_path": "a", "user_email": ADA}),
+        parameters={"input_path": "a", "user_email": ADA},
     )
 
     steps = list(migrate(store, dry_run=False))
@@ -170,7 +163,7 @@ def test_older_records_become_ours_and_work_as_ours_do(store: Store, insert: Ins
 def test_doing_it_twice_changes_nothing_more(store: Store, insert: Insert) -> None:
     for status in ("completed", "syncing", "zipping", "conversion failed", "uploading", "unheard of"):
         insert("visstoredatas", user_id=ADA, status=status)
-    insert("jobs", dataset_uuid=str(uuid.uuid4()), job_type="dataset_conversion", parameters='{"email": "x"}')
+    insert("jobs", dataset_uuid=str(uuid.uuid4()), job_type="dataset_conversion", parameters={"email": "x"})
     list(migrate(store, dry_run=False))
     before = [*store.older.datasets(), *store.older.jobs()]
 
@@ -183,7 +176,7 @@ def test_a_dry_run_says_the_same_and_writes_nothing(store: Store, insert: Insert
     insert("visstoredatas", user_id=ADA, status="conversion queued")
     insert("visstoredatas", user_id=ADA, status="success")
     has_a_job = insert("visstoredatas", user_id=ADA, status="conversion queued")
-    insert("jobs", dataset_uuid=has_a_job, job_type="dataset_conversion", parameters='{"user": "x"}')
+    insert("jobs", dataset_uuid=has_a_job, job_type="dataset_conversion", parameters={"user": "x"})
     before = [*store.older.datasets(), *store.older.jobs()]
 
     said = list(migrate(store, dry_run=True))
@@ -250,9 +243,9 @@ def test_a_record_that_cannot_be_taken_over_is_named_and_the_others_are(store: S
 
 
 def test_the_command_says_what_it_did_a_line_a_record(
-    insert: Insert, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    store: Store, insert: Insert, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("SCIENTISTCLOUD_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("SCIENTISTCLOUD_DATABASE_URL", store.url)
     older = insert("visstoredatas", user_id=ADA, status="completed")
 
     def run(*words: str) -> tuple[object, str, str]:
