@@ -20,14 +20,15 @@ PROGRAM = Path(sysconfig.get_path("scripts")) / "nx-27017"
 class MongoServer:
     """`nx-27017` on a free port, its data below `home`; it can be killed and started again."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, host: str = "127.0.0.1") -> None:
         self._home = home
+        self._host = host
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self._host}:{self.port}"
 
     def start(self) -> None:
         """Start it; on the same port where it has run before."""
@@ -36,7 +37,7 @@ class MongoServer:
             with (self._home / "output.txt").open("ab") as output:
                 self._process = subprocess.Popen(
                     [
-                        PROGRAM, "--data-dir", self._home / "data", "--host", "127.0.0.1", "--port", str(port),
+                        PROGRAM, "--data-dir", self._home / "data", "--host", self._host, "--port", str(port),
                         "--log-file", self._home / "log.txt", "--pid-file", self._home / "pid",
                     ],
                     cwd=self._home, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
@@ -75,7 +76,7 @@ class MongoServer:
         until = time.monotonic() + patience_seconds
         while time.monotonic() < until and self._process.poll() is None:
             try:
-                socket.create_connection(("127.0.0.1", port), 0.2).close()
+                socket.create_connection((self._host, port), 0.2).close()
             except OSError:
                 time.sleep(0.02)
             else:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -104,9 +104,13 @@ class Site:
         *,
         slots: int = 1,
         tasks: tuple[str, ...] = ("service_tasks:Trial",),
+        on: Sequence[str] = (),
         **settings: object,
     ) -> WorkerProcess:
-        """A worker that has come up or failed. Without `tasks` it is the command, with all that is installed."""
+        """A worker that has come up or failed. Without `tasks` it is the command, with all that is installed.
+
+        `on`: words before the command that make another host of this one.
+        """
         command = ["-c", WORKER, name, str(slots), *tasks]
         if not tasks:
             command = ["-m", "scientistcloud", "worker", "--slots", str(slots), "--worker-id", name]
@@ -119,7 +123,7 @@ class Site:
         }
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, *command],
+                [*on, sys.executable, *command],
                 stderr=file,
                 env={
                     **os.environ,
