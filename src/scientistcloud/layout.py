@@ -16,6 +16,7 @@ CONVERTED_IDX = "converted.idx"
 CONVERTED_BLOCKS = "converted"
 """The form where IDX was asked for, and the folder of its blocks."""
 PREVIEW = "preview.webp"
+QUICKLOOK = "quicklook.ome.zarr"
 _NAME_BYTES = 255  # of Linux file systems
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]")
 
@@ -97,6 +98,11 @@ class DatasetFolder:
     @property
     def preview(self) -> Path:
         return self.root / PREVIEW
+
+    @property
+    def quicklook(self) -> Path:
+        """Coarse levels while the first conversion runs, with a preview inside; gone with its end."""
+        return self.root / QUICKLOOK
 
     @property
     def guard(self) -> Path:

@@ -391,6 +391,12 @@ class FormStore(Protocol):
         Raises `LeaseLost` where a greater token has begun, `NoSpace`, `Unavailable` naming the lock's holder.
         """
 
+    def show(self, dataset_uuid: str, *, token: int) -> None:
+        """Move the quick look out of the attempt's folder to where it is seen, until the attempt ends.
+
+        Raises `LeaseLost` where a greater token has begun, `Unavailable`.
+        """
+
     def kept(self, dataset_uuid: str, *, job_id: str) -> Path:
         """The folder of what the job keeps from one attempt to the next; nothing is made or looked for."""
 

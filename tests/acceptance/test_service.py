@@ -135,6 +135,24 @@ def test_a_running_job_is_cancelled(site: Site) -> None:
     assert not site.folder(dataset).partial(1).exists()
 
 
+@pytest.mark.parametrize("end", ["completed", "cancelled"])
+def test_a_quick_look_is_seen_while_the_conversion_runs_and_no_longer(site: Site, end: str) -> None:
+    dataset = site.dataset()
+    job_id = site.job(dataset, does="quick")
+    quick = site.folder(dataset).quicklook
+
+    eventually(lambda: (quick / "zarr.json").exists(), "the quick look is seen")
+
+    assert not site.folder(dataset).converted.exists()
+    if end == "cancelled":
+        site.queue.cancel_job(job_id)
+    else:
+        (site.folder(dataset).root / "go").touch()
+    assert site.ended(job_id).status == end
+    eventually(lambda: not quick.exists(), "the quick look is gone")
+    assert list(site.folder(dataset).root.glob("partial*")) == []
+
+
 def test_a_time_out_ends_an_attempt(site: Site) -> None:
     dataset = site.dataset()
 

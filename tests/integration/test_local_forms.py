@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from scientistcloud.errors import InvalidParameters, LeaseLost, Unavailable
-from scientistcloud.layout import CONVERTED, PREVIEW, DataFolder
+from scientistcloud.layout import CONVERTED, PREVIEW, QUICKLOOK, DataFolder
 from scientistcloud.records import ConversionTarget, DatasetStatus
 from scientistcloud.storage.local import LocalForms
 
@@ -376,3 +376,44 @@ def expect_the_old_form_after_healing(forms: Forms) -> None:
     forms.wall += 2 * HOUR
     forms.heal(target)
     assert list(forms.untidy()) == []
+
+
+def begin_with_a_quick_look(forms: Forms, *, token: int) -> None:
+    output = forms.begin(HEART, job_id=str(token), token=token)
+    assert output is not None
+    (output / QUICKLOOK).mkdir()
+    (output / QUICKLOOK / "zarr.json").write_text(str(token))
+    forms.show(HEART, token=token)
+
+
+def test_a_quick_look_is_gone_with_the_attempt_that_made_it(forms: Forms) -> None:
+    quick = forms.place.quicklook
+    begin_with_a_quick_look(forms, token=1)
+    assert (quick / "zarr.json").read_text() == "1"
+
+    begin_with_a_quick_look(forms, token=2)  # the first one died
+    forms.abandon(HEART, token=1)  # and is told so late
+
+    assert (quick / "zarr.json").read_text() == "2"
+    with pytest.raises(LeaseLost):
+        forms.show(HEART, token=1)
+
+    forms.abandon(HEART, token=2)
+    assert not quick.exists()
+
+    begin_with_a_quick_look(forms, token=3)
+    write_form(forms.place.partial(3), "whole")
+    forms.publish(HEART, job_id="3", token=3, names=(CONVERTED, PREVIEW), outcome={})
+    assert (quick.exists(), forms.shown()) == (False, "whole")
+
+    begin_with_a_quick_look(forms, token=4)
+    assert forms.begin(HEART, job_id="5", token=5) is not None
+    assert not quick.exists()
+
+
+def test_a_quick_look_that_a_dead_worker_left_is_removed_by_care(forms: Forms) -> None:
+    begin_with_a_quick_look(forms, token=1)
+
+    forms.heal(a_target(token=2))  # the job was given up, and its data set settled
+
+    assert not forms.place.quicklook.exists()

@@ -165,11 +165,11 @@ def test_what_is_kept_is_bounded_and_the_processes_end_with_the_portal(tmp_path:
         decoding = Decoding(kept_bytes=600_000, processes=1)
         try:
             chunks = {
-                index: decoding.chunk(array, index, token=1, missing=(), part="value")
+                index: decoding.chunk(array, index, token="1", missing=(), part="value")
                 for index in product(range(3), repeat=2)
             }
             assert sum(map(len, chunks.values())) > 600_000 >= decoding.size_bytes > 0
-            again = {index: decoding.chunk(array, index, token=1, missing=(), part="value") for index in chunks}
+            again = {index: decoding.chunk(array, index, token="1", missing=(), part="value") for index in chunks}
             assert again == chunks
         finally:
             started = set(multiprocessing.active_children()) - before
@@ -191,7 +191,7 @@ def test_units_and_directions_that_the_viewer_refuses_never_reach_it(site: Site,
     for dataset in entry["datasets"]:
         dataset["coordinateTransformations"][0]["scale"] = [-0.5, 2.0]
     (form / "zarr.json").write_text(json.dumps(document))
-    (picture,) = pictures_of(form, token=77)
+    (picture,) = pictures_of(form, token="77")
 
     shown = only_picture(document, picture)["attributes"]["ome"]["multiscales"][0]
 

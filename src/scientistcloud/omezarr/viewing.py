@@ -25,7 +25,7 @@ _INDICES_BYTES = 32 << 20  # of shards that were looked into, so much of their i
 
 
 def float32_chunk(
-    array: Path, index: Sequence[int], *, token: int, missing: Sequence[float | int] = (), part: str = "value"
+    array: Path, index: Sequence[int], *, token: str, missing: Sequence[float | int] = (), part: str = "value"
 ) -> bytes:
     """One chunk of `array` as float32, compressed with `CODEC`.
 
@@ -68,7 +68,7 @@ def as_float32(values: Array, *, missing: Sequence[float | int] = (), part: str 
     return out
 
 
-def value_at(array: Path, place: Sequence[int], *, token: int, part: str = "value") -> str:
+def value_at(array: Path, place: Sequence[int], *, token: str, part: str = "value") -> str:
     """The value stored at one place, to its last digit. Raises `NotFound` beyond the array's end."""
     opened = _opened(array, token)
     if len(place) != opened.rank or any(not 0 <= i < n for i, n in zip(place, opened.shape, strict=True)):
@@ -82,7 +82,7 @@ def value_at(array: Path, place: Sequence[int], *, token: int, part: str = "valu
 
 
 @lru_cache(maxsize=64)
-def _opened(array: Path, token: int) -> Any:
+def _opened(array: Path, token: str) -> Any:
     del token
     spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(array)}}
     context = ts.Context(

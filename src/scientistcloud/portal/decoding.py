@@ -22,7 +22,7 @@ from scientistcloud.errors import Unavailable
 KEPT_BYTES = 64 << 20
 PROCESSES = 2
 _WAITING = 32  # more than that many askers at a time are sent away
-_PATIENCE_SECONDS = 30.0
+_PATIENCE_SECONDS = 60.0
 _BUSY = "too many pictures are being decoded at this moment; try again in a few seconds"
 
 
@@ -38,7 +38,7 @@ class Decoding:
         self._pool: ProcessPoolExecutor | None = None
 
     def chunk(
-        self, array: Path, index: Sequence[int], *, token: int, missing: Sequence[float | int], part: str
+        self, array: Path, index: Sequence[int], *, token: str, missing: Sequence[float | int], part: str
     ) -> bytes:
         """See `omezarr.viewing.float32_chunk`. Raises `NotFound`, `Unavailable`."""
         key = (array, token, tuple(index), part)
@@ -50,7 +50,7 @@ class Decoding:
         self._keep(key, made)
         return made
 
-    def value(self, array: Path, place: Sequence[int], *, token: int, part: str) -> str:
+    def value(self, array: Path, place: Sequence[int], *, token: str, part: str) -> str:
         """See `omezarr.viewing.value_at`. Raises `NotFound`, `Unavailable`."""
         found: str = self._ask(_value, array, tuple(place), token, part)
         return found
@@ -121,13 +121,13 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
-def _chunk(array: Path, index: tuple[int, ...], token: int, missing: tuple[float | int, ...], part: str) -> bytes:
+def _chunk(array: Path, index: tuple[int, ...], token: str, missing: tuple[float | int, ...], part: str) -> bytes:
     from scientistcloud.omezarr.viewing import float32_chunk
 
     return float32_chunk(array, index, token=token, missing=missing, part=part)
 
 
-def _value(array: Path, place: tuple[int, ...], token: int, part: str) -> str:
+def _value(array: Path, place: tuple[int, ...], token: str, part: str) -> str:
     from scientistcloud.omezarr.viewing import value_at
 
     return value_at(array, place, token=token, part=part)

@@ -120,7 +120,7 @@ class Picture:
 
 
 @lru_cache(maxsize=256)
-def pictures_of(form: Path, token: int) -> tuple[Picture, ...]:
+def pictures_of(form: Path, token: str) -> tuple[Picture, ...]:
     """The pictures of the form at `form`, the one to show first in front.
 
     `token` is that of its publication: the same token, the same form, so the answer is kept.

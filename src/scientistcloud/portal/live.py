@@ -44,11 +44,12 @@ class Row:
 
     @property
     def structure(self) -> str:
-        """What changes the look of a page, progress left out."""
+        """What changes the look of a page, progress left out but for where a quick look may have appeared."""
         job = self.job
         return repr(
             (self.dataset.uuid, self.dataset.version, self.dataset.status, self.dataset.name, self.obstacle)
             + ((job.job_id, job.status, job.attempt, job.waits_for, job.cancel_requested) if job else ())
+            + ((job.progress.step.startswith("writing"),) if job else ())
         )
 
 

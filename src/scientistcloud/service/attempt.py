@@ -28,7 +28,7 @@ from scientistcloud.errors import (
     UnreadableSource,
 )
 from scientistcloud.jobs.queue import JobQueueManager
-from scientistcloud.layout import DataFolder
+from scientistcloud.layout import QUICKLOOK, DataFolder
 from scientistcloud.logs import facts
 from scientistcloud.ports import FormStore, Store
 from scientistcloud.records import ConversionTarget, Job, JobError, Json, Progress
@@ -91,6 +91,7 @@ class Attempt:
         self._error: JobError | None = None
         #: Set by one thread, read by the other.
         self._lost = self._cancelled = self._cut = False
+        self._shown = False
         self._progress = self._progress_written = Progress()
         self._moved_at = self._now()
         # When the last good heartbeat was sent, not answered: a lease that is thought longer than it is would
@@ -209,6 +210,16 @@ class Attempt:
             place.forms.abandon(job.dataset_uuid, token=job.token)
         return outcome
 
+    def _show(self, output: Path, progress: Progress) -> None:
+        """Note `progress`, and let a quick look be seen as soon as there is one."""
+        if not self._shown and progress != self._progress and (output / QUICKLOOK).exists():
+            self._shown = True
+            try:
+                self._place.forms.show(self.job.dataset_uuid, token=self.job.token)
+            except (Transient, OSError) as failed:  # the conversion goes on without it
+                self._say(logging.WARNING, "quick look not shown", reason=failed)
+        self._watch(progress)
+
     def _run_task(self, source: Path, output: Path) -> Outcome:
         assert self._log is not None
         result = self._place.runner.run(
@@ -229,7 +240,7 @@ class Attempt:
             ),
             log=self._log,
             timeout_seconds=self.job.timeout_seconds,
-            watch=self._watch,
+            watch=lambda progress: self._show(output, progress),
         )
         if isinstance(result, JobError):
             raise _Failed(result)

@@ -7,6 +7,7 @@ Under ``datasets/UUID``::
     partial.TOKEN/   an attempt's output
     aside.TOKEN/     the form that the publication with TOKEN replaced
     .rubbish.NAME    on its way out
+    quicklook.ome.zarr  of the attempt that is at work
     kept.JOB_ID/     what a job keeps for its next attempt
     .arrived.TOKEN   the list of the source files that an attempt brought, until their records are written
 
@@ -32,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from scientistcloud.errors import InvalidParameters, LeaseLost, NoSpace, Unavailable
-from scientistcloud.layout import DataFolder, DatasetFolder, source_path
+from scientistcloud.layout import QUICKLOOK, DataFolder, DatasetFolder, source_path
 from scientistcloud.records import ConversionTarget, Json
 
 _PARTIAL, _ASIDE, _RUBBISH, _KEPT = "partial.", "aside.", ".rubbish.", "kept."
@@ -79,7 +80,7 @@ class LocalForms:
             with self._locked(folder) as known:
                 _refuse_older(known, token, dataset_uuid)
                 _write(folder, known := replace(known, token=token))
-                left = _put_in_rubbish(folder, _named_like(folder, _PARTIAL))
+                left = _put_in_rubbish(folder, [*_named_like(folder, _PARTIAL), *_named_like(folder, QUICKLOOK)])
                 published = (
                     known.published is not None and known.published["job_id"] == job_id and _in_place(folder, known)
                 )
@@ -115,8 +116,15 @@ class LocalForms:
                     source=partial.name,
                     aside=folder.aside(token).name,
                 )
-                left = _put_in_rubbish(folder, [partial.name])
+                left = _put_in_rubbish(folder, [partial.name, *_named_like(folder, QUICKLOOK)])
             _remove(left)
+
+    def show(self, dataset_uuid: str, *, token: int) -> None:
+        folder = self._folder.dataset(dataset_uuid)
+        with _translated(folder), self._locked(folder) as known:
+            _refuse_older(known, token, dataset_uuid)
+            _remove(_put_in_rubbish(folder, _named_like(folder, QUICKLOOK)))
+            (folder.partial(token) / QUICKLOOK).rename(folder.quicklook)
 
     def kept(self, dataset_uuid: str, *, job_id: str) -> Path:
         return self._folder.dataset(dataset_uuid).kept(job_id)
@@ -171,7 +179,10 @@ class LocalForms:
     def abandon(self, dataset_uuid: str, *, token: int) -> None:
         folder = self._folder.dataset(dataset_uuid)
         with _translated(folder):
-            _remove(_put_in_rubbish(folder, [folder.partial(token).name]))
+            left = [folder.partial(token).name]
+            if _read(folder).token == token:  # else it is the quick look of a later attempt
+                left += _named_like(folder, QUICKLOOK)
+            _remove(_put_in_rubbish(folder, left))
 
     def forget(self, dataset_uuid: str, *, job_id: str) -> None:
         folder = self._folder.dataset(dataset_uuid)
@@ -214,7 +225,8 @@ class LocalForms:
             for entry in entries:
                 with suppress(OSError):
                     if any(
-                        name.startswith((_PARTIAL, _ASIDE, _RUBBISH, _KEPT)) for name in _names(Path(entry.path))
+                        name.startswith((_PARTIAL, _ASIDE, _RUBBISH, _KEPT, QUICKLOOK))
+                        for name in _names(Path(entry.path))
                     ):
                         yield entry.name
 
@@ -268,6 +280,7 @@ class LocalForms:
                 for name in _named_like(folder, _KEPT)
                 if (folder.root / name).stat().st_mtime <= self._now() - _KEEP_KEPT_SECONDS
             ),
+            *(name for name in _named_like(folder, QUICKLOOK) if not folder.partial(known.token).exists()),
             *_named_like(folder, _RUBBISH),
         ]
 
@@ -359,7 +372,7 @@ def _refuse_older(known: _Guarded, token: int, dataset_uuid: str) -> None:
 
 def _publishable(name: str) -> str:
     """`name`, if it is one that may appear: source files are never altered, and the guard's names are its own."""
-    if "/" in name or name in ("", "source") or name.startswith((".", _PARTIAL, _ASIDE, _KEPT)):
+    if "/" in name or name in ("", "source") or name.startswith((".", _PARTIAL, _ASIDE, _KEPT, QUICKLOOK)):
         raise InvalidParameters(f"a task cannot publish {name!r}; choose a plain name that is not taken")
     return name
 

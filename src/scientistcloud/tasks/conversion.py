@@ -13,20 +13,24 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from threading import Event
 from typing import Any
+
+import numpy as np
 
 from scientistcloud import __version__
 from scientistcloud.converters import registry
 from scientistcloud.converters.contract import ReadOptions
 from scientistcloud.errors import InvalidParameters, UnreadableSource
-from scientistcloud.layout import CONVERTED, CONVERTED_BLOCKS, CONVERTED_IDX, PREVIEW
+from scientistcloud.layout import CONVERTED, CONVERTED_BLOCKS, CONVERTED_IDX, PREVIEW, QUICKLOOK
 from scientistcloud.omezarr import metadata
 from scientistcloud.omezarr.check import check
 from scientistcloud.omezarr.check import compare as compare_with
-from scientistcloud.omezarr.image import Image, Reduction, Source
+from scientistcloud.omezarr.image import Array, Image, Reader, Reduction, Region, Source
 from scientistcloud.omezarr.preview import write_preview
+from scientistcloud.omezarr.quicklook import look
 from scientistcloud.omezarr.streaming import sync
 from scientistcloud.omezarr.writer import Variable, WriteOptions, Written, disk, silent, write
 from scientistcloud.records import Json
@@ -35,6 +39,8 @@ from scientistcloud.tasks.contract import Outcome, Report, Work
 
 OME_ZARR, IDX = FORMS = ("ome-zarr", "idx")
 DEFAULT_MEMORY_BYTES = 512 << 20
+QUICKLOOK_FROM_BYTES = 512 << 20
+"""What is smaller is converted as fast as looked at."""
 _HASHED_BYTES = 4 << 20  # at once: between two looks at whether anybody still wants the sum
 _OF_A_STORE = ("group", "chunk", "shard", "reduction")  # which an IDX has not
 _SENSOR_KEYS = ("sensor", "sensor_type")
@@ -49,6 +55,7 @@ def convert(
     writing: WriteOptions | None = None,
     form: str = OME_ZARR,
     preview: Path | None = None,
+    quicklook: Path | None = None,
     memory_bytes: int = DEFAULT_MEMORY_BYTES,
     report: Report = silent,
 ) -> dict[str, Any]:
@@ -56,7 +63,8 @@ def convert(
 
     With `form` `idx`, `output` is an ``.idx``, and the folder of its blocks beside it. The output, and `preview`
     where one is wanted, appear when they are complete, synced and checked, or not at all; whatever ends the
-    conversion (`report` may raise) leaves nothing behind.
+    conversion (`report` may raise) leaves nothing behind. Of what will take a while, `quicklook` appears within
+    seconds: a small store with a preview in it; the caller's to remove.
 
     Returns
     -------
@@ -91,6 +99,9 @@ def convert(
             described = reader.describe()
             recipe = _recipe(sensor, options, writing, form)
             _make(made)
+            if quicklook is not None and _size(described.images[0]) >= QUICKLOOK_FROM_BYTES:
+                report(0.0, "quick look")
+                _quick_look(reader, described, quicklook, partial=partial, report=report)
             written = write(
                 reader,
                 described,
@@ -150,6 +161,7 @@ class ConversionTask:
             options=read_options(work.parameters),
             writing=write_options(work.parameters),
             preview=work.output / PREVIEW,
+            quicklook=work.output / QUICKLOOK,
             memory_bytes=work.memory_bytes,
             report=work.report,
         )
@@ -340,6 +352,44 @@ def _preview(made: Path, written: Written) -> None:
             coordinates=first.group.coordinates,
         )
         sync(made.with_name(PREVIEW))
+
+
+def _quick_look(reader: Reader, described: Source, target: Path, *, partial: Path, report: Report) -> None:
+    """Write a few pixels of the first image as a store with a preview, which then appears as `target`."""
+    looked = look(reader, 0, described.images[0], report=lambda: report(0.0, "quick look"))
+    if looked is None:
+        return
+    image, values = looked
+    made = partial / target.name
+    made.mkdir()
+    small = Source(sensor=described.sensor, images=(image,), reader=described.reader)
+    written = write(_Looked(small, values), small, made)
+    _preview(made, written)
+    made.with_name(PREVIEW).rename(made / PREVIEW)
+    made.rename(target)
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """The quick look as a reader: its one image lies in memory."""
+
+    source: Source
+    values: Array
+
+    def describe(self) -> Source:
+        return self.source
+
+    def read(self, image: int, region: Region) -> Array:
+        del image  # there is one
+        return np.ascontiguousarray(self.values[region])
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _size(image: Image) -> int:
+    voxels: int = prod(image.shape)
+    return voxels * image.dtype.itemsize
 
 
 def _appear(made: Sequence[Path], output: Path, preview: Path | None) -> None:

@@ -10,6 +10,7 @@ show the first of `multiscales` alone; where the viewer cannot read the dtype, a
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, cast
 from urllib.parse import quote
@@ -45,7 +46,7 @@ TheDecoding = Annotated[Decoding, Depends(_decoding)]
 
 @router.get("/view-data/{uuid}/@{token}/{name}/value")
 def get_value(
-    dataset: SeenDataset, token: int, name: str, at: str, settings: TheSettings, decoding: TheDecoding
+    dataset: SeenDataset, token: str, name: str, at: str, settings: TheSettings, decoding: TheDecoding
 ) -> dict[str, str]:
     """The value stored at one place of the full resolution, to its last digit; `at`: an index for each axis."""
     form = form_folder(dataset, settings, token)
@@ -62,7 +63,7 @@ def get_value(
 @router.head("/view-data/{uuid}/@{token}/{name}/{path:path}", include_in_schema=False)
 def get_view_data(
     dataset: SeenDataset,
-    token: int,
+    token: str,
     name: str,
     path: str,
     request: Request,
@@ -89,9 +90,9 @@ def get_view_data(
 
 @router.get("/data/{uuid}/@{token}/{path:path}", response_class=Response)
 @router.head("/data/{uuid}/@{token}/{path:path}", include_in_schema=False)
-def get_form(dataset: SeenDataset, token: int, path: str, request: Request, settings: TheSettings) -> Response:
+def get_form(dataset: SeenDataset, token: str, path: str, request: Request, settings: TheSettings) -> Response:
     """One publication of the converted form; its bytes never change."""
-    if is_idx(dataset) and token == form_token(dataset) and _is_of_idx(path):
+    if is_idx(dataset) and token == str(form_token(dataset)) and _is_of_idx(path):
         return _form_file(settings.folder.dataset(dataset.uuid).root, path, request, FOR_EVER)
     return _form_file(form_folder(dataset, settings, token), path, request, FOR_EVER)
 
@@ -123,38 +124,58 @@ def _is_of_idx(path: str) -> bool:
     return path == CONVERTED_IDX or path.startswith(f"{CONVERTED_BLOCKS}/")
 
 
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What there is to look at: the form that is in place, else the quick look of its first conversion."""
+
+    #: In the addresses. What a token names never changes.
+    token: str
+    folder: Path
+    quick: bool = False
+    #: The viewer reads none of it.
+    idx: bool = False
+
+
+def publication(dataset: Dataset, settings: Settings) -> Publication | None:
+    """What there is to look at now; None before there is anything."""
+    folder = settings.folder.dataset(dataset.uuid)
+    if (token := form_token(dataset)) is not None:
+        return Publication(str(token), folder.converted, idx=is_idx(dataset))
+    try:
+        made = (folder.quicklook / METADATA).stat()
+    except OSError:
+        return None
+    return Publication(f"quick{made.st_mtime_ns:x}-{made.st_ino:x}", folder.quicklook, quick=True)
+
+
 def form_token(dataset: Dataset) -> int | None:
     """The token of the form that is in place; None before there is one."""
     return int(dataset.forms[-1]["token"]) if dataset.forms else None
 
 
-def form_folder(dataset: Dataset, settings: Settings, token: int) -> Path:
+def form_folder(dataset: Dataset, settings: Settings, token: str) -> Path:
     """Where the form published with `token` lies. Raises `NotFound` for one that has been replaced."""
-    if token != form_token(dataset):
+    now = publication(dataset, settings)
+    if now is None or token != now.token:
         raise NotFound(f"data set {dataset.uuid} has no form @{token} any more; open its page again")
-    if is_idx(dataset):
+    if now.idx:
         raise NotFound(f"data set {dataset.uuid} was converted to IDX, which has no view here; its page says more")
-    return settings.folder.dataset(dataset.uuid).converted
+    return now.folder
 
 
-def pictures(dataset: Dataset, settings: Settings) -> tuple[Picture, ...]:
-    """What can be looked at of the data set's form; () before there is one, and of IDX."""
-    token = form_token(dataset)
-    return (
-        ()
-        if token is None or is_idx(dataset)
-        else pictures_of(settings.folder.dataset(dataset.uuid).converted, token)
-    )
+def pictures(shown: Publication | None) -> tuple[Picture, ...]:
+    """What can be looked at of it; () before there is anything, and of IDX."""
+    return () if shown is None or shown.idx else pictures_of(shown.folder, shown.token)
 
 
-def value_address(dataset: Dataset, picture: Picture) -> str:
+def value_address(dataset: Dataset, shown: Publication, picture: Picture) -> str:
     """Where the values of `picture` can be asked for, one at a time."""
-    return f"/view-data/{dataset.uuid}/@{form_token(dataset)}/{quote(picture.name)}/value"
+    return f"/view-data/{dataset.uuid}/@{shown.token}/{quote(picture.name)}/value"
 
 
 def _form_file(root: Path, path: str, request: Request, cache: str) -> Response:
     parts = path.split("/")
-    media_type = "application/json" if parts[-1] == METADATA else _BYTES
+    media_type = {METADATA: "application/json", PREVIEW: "image/webp"}.get(parts[-1], _BYTES)
     return file_answer(root, parts, request, media_type=media_type, headers=_file_headers(cache))
 
 

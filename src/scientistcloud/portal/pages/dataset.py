@@ -18,7 +18,7 @@ from scientistcloud.datasets import retiring
 from scientistcloud.errors import NotFound
 from scientistcloud.layout import CONVERTED, CONVERTED_IDX
 from scientistcloud.portal import viewer_state
-from scientistcloud.portal.api.data import form_token, is_idx, pictures, value_address
+from scientistcloud.portal.api.data import Publication, is_idx, pictures, publication, value_address
 from scientistcloud.portal.colours import COLOUR_MAPS
 from scientistcloud.portal.dependencies import ChangedDataset, SeenDataset, TheAsker, TheSettings, TheStore
 from scientistcloud.portal.forms import Histogram, Picture, PictureAxis, find_picture
@@ -48,7 +48,8 @@ def show(
     """The page of a data set."""
     live = snapshot(store, asker.person, dataset.uuid)
     row = live.rows.get(dataset.uuid) or Row(dataset, None)
-    found = _pictures(dataset, settings)
+    shown = publication(dataset, settings)
+    found = _pictures(shown)
     picture = find_picture(found, variable) if found else None
     files = store.datasets.files(dataset.uuid, after=after, limit=PAGE_FILES + 1)
     jobs = store.jobs.find(dataset_uuid=dataset.uuid, limit=100)
@@ -59,19 +60,19 @@ def show(
         shell=shell(store, asker.person),
         dataset=dataset,
         form=dataset.forms[-1] if dataset.forms else None,
-        token=form_token(dataset),
+        shown=shown,
         row=row,
         state=words.state_of(row),
         jobs=jobs[::-1],
         may_change=may(asker.person, dataset, Action.CHANGE),
         pictures=found,
         picture=picture,
-        panel=panel(dataset, picture) if picture else None,
+        panel=panel(dataset, shown, picture) if picture and shown else None,
         details=details(dataset, picture),
         idx=is_idx(dataset),
         files=files[:PAGE_FILES],
         more_files=files[PAGE_FILES - 1].path if len(files) > PAGE_FILES else None,
-        snippets=_snippets(dataset, picture, request, settings),
+        snippets=[] if shown and shown.quick else _snippets(dataset, picture, request, settings),
         seen=live.structure,
         words=words,
         quote=quote,
@@ -85,9 +86,9 @@ def delete(dataset: ChangedDataset, store: TheStore) -> Response:
     return RedirectResponse(f"/deleted?just={dataset.uuid}", HTTPStatus.SEE_OTHER)
 
 
-def _pictures(dataset: Dataset, settings: Settings) -> tuple[Picture, ...]:
+def _pictures(shown: Publication | None) -> tuple[Picture, ...]:
     try:
-        return pictures(dataset, settings)
+        return pictures(shown)
     except NotFound:
         return ()  # being replaced at this moment: the page says how it stands, and fetches itself again
 
@@ -156,20 +157,20 @@ class Panel:
         )  # fmt: skip
 
 
-def panel(dataset: Dataset, picture: Picture) -> Panel:
+def panel(dataset: Dataset, shown: Publication, picture: Picture) -> Panel:
     """The controls for `picture`."""
-    shown = viewer_state.shown_axes(picture)
+    on_screen = viewer_state.shown_axes(picture)
     several = len(picture.channels) > 1 and not picture.rgb
-    moved = [axis for axis in picture.axes if axis not in shown and axis.kind != "channel"]
+    moved = [axis for axis in picture.axes if axis not in on_screen and axis.kind != "channel"]
     sliders = [_slider(axis, depth=False) for axis in moved if axis.length > 1]
-    if len(shown) == 3 and shown[2].length > 1:
-        sliders.append(_slider(shown[2], depth=True))
+    if len(on_screen) == 3 and on_screen[2].length > 1:
+        sliders.append(_slider(on_screen[2], depth=True))
     contrasts = _contrasts(picture)
     histograms = _histograms(picture)
     return Panel(
-        address=viewer_address(dataset, picture),
+        address=viewer_address(dataset, shown, picture),
         sliders=tuple(sliders),
-        volume=len(shown) == 3,
+        volume=len(on_screen) == 3,
         rgb=picture.rgb,
         channels=tuple(
             (str(each.get("label") or f"channel {index}"), str(each.get("color") or "FFFFFF"), True)
@@ -194,7 +195,7 @@ def panel(dataset: Dataset, picture: Picture) -> Panel:
         units=units(picture),
         missing=viewer_state.missing_values(picture),
         axes=tuple(axis.name for axis in picture.axes),
-        exact=value_address(dataset, picture) if picture.made_float32 and not picture.channel_axis else None,
+        exact=value_address(dataset, shown, picture) if picture.made_float32 and not picture.channel_axis else None,
     )
 
 

@@ -24,7 +24,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from scientistcloud.access.rules import Action
 from scientistcloud.errors import InvalidParameters, InvalidSettings, NotFound
-from scientistcloud.portal.api.data import form_folder, form_token, pictures
+from scientistcloud.portal.api.data import Publication, form_folder, pictures, publication
 from scientistcloud.portal.api.events import STREAM_HEADERS, watcher
 from scientistcloud.portal.dependencies import OwnPage, SeenDataset, TheSettings, TheStore, find_dataset
 from scientistcloud.portal.forms import Picture, find_picture, pictures_of
@@ -43,11 +43,11 @@ def open_viewer(
     dataset: SeenDataset, settings: TheSettings, variable: Annotated[str | None, Query()] = None
 ) -> Response:
     """To the viewer of the newest form."""
-    token = form_token(dataset)
-    if token is None:
+    shown = publication(dataset, settings)
+    if shown is None:
         raise NotFound(f"data set {dataset.uuid} has no picture yet; its page shows how far it is")
-    picture = find_picture(pictures(dataset, settings), variable)
-    return RedirectResponse(viewer_address(dataset, picture), HTTPStatus.SEE_OTHER)
+    picture = find_picture(pictures(shown), variable)
+    return RedirectResponse(viewer_address(dataset, shown, picture), HTTPStatus.SEE_OTHER)
 
 
 @router.get("/view/{uuid}/v/{view}/")
@@ -97,17 +97,15 @@ class _Reported(BaseModel):
     g: int
 
 
-def viewer_address(dataset: Dataset, picture: Picture) -> str:
+def viewer_address(dataset: Dataset, shown: Publication, picture: Picture) -> str:
     """Where the viewer shows `picture`."""
-    return f"/view/{dataset.uuid}/v/{quote(f'{form_token(dataset)}.{picture.name}', safe='')}/"
+    return f"/view/{dataset.uuid}/v/{quote(f'{shown.token}.{picture.name}', safe='')}/"
 
 
-def _picture(dataset: Dataset, view: str, settings: Settings) -> tuple[Picture, int]:
+def _picture(dataset: Dataset, view: str, settings: Settings) -> tuple[Picture, str]:
     token, _, name = view.partition(".")
-    if not token.isdecimal():
-        raise NotFound(f"there is no view {view!r}; open the data set's page")
-    found = pictures_of(form_folder(dataset, settings, int(token)), int(token))
-    return find_picture(found, name), int(token)
+    found = pictures_of(form_folder(dataset, settings, token), token)
+    return find_picture(found, name), token
 
 
 @cache
