@@ -9,7 +9,7 @@ from scientistcloud.layout import DataFolder
 from scientistcloud.ports import Clock, FormStore, Store
 
 
-def open_store(url: str, *, clock: Clock | None = None) -> Store:
+def open_store(url: str, *, clock: Clock | None = None, make: bool = True) -> Store:
     """The database at `url`, made or migrated if need be.
 
     Parameters
@@ -18,12 +18,14 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
         ``sqlite:///PATH``: the embedded database in one file. ``mongodb://HOST/DATABASE``: one on a server, with
         whatever else MongoDB's addresses may say (``mongodb+srv://``, user and password, options).
     clock
-        Wall and monotonic time, for tests; None: the system's.
+        Wall and monotonic time, for tests; None: the system's, or the server's.
+    make
+        False: only one that is there already; looking must not make an empty one beside the real one.
 
     Raises
     ------
     InvalidSettings
-        No database of that kind is known, or its folder cannot be used.
+        No database of that kind is known, its folder cannot be used, or there is none where `make` is False.
     IncompatibleInstallation
         It is no database of ScientistCloud, or of a newer version.
     Unavailable
@@ -33,11 +35,17 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
     if separator and scheme == "sqlite" and rest.startswith("/") and len(rest) > 1:
         from scientistcloud.database.sqlite.store import SqliteStore
 
-        return SqliteStore(Path(rest[1:]), clock=clock)
+        path = Path(rest[1:])
+        if not make and not path.exists():
+            raise InvalidSettings(
+                f"there is no database at {path}; set SCIENTISTCLOUD_DATA_DIR to the folder that "
+                "`scientistcloud serve` uses"
+            )
+        return SqliteStore(path, clock=clock)
     if separator and scheme in ("mongodb", "mongodb+srv"):
         from scientistcloud.database.mongo.store import MongoStore
 
-        return MongoStore(url, clock=clock)
+        return MongoStore(url, clock=clock, make=make)
     shown = f"{scheme}://…" if separator else repr(url)  # the rest can hold a password
     raise InvalidSettings(
         f"the database {shown} is not known here; set DATABASE_URL to sqlite:////absolute/path.db or "

@@ -17,6 +17,7 @@ from scientistcloud.records import (
     ConversionTarget,
     Count,
     Credential,
+    DatabaseState,
     Dataset,
     DatasetFile,
     DatasetStatus,
@@ -309,6 +310,9 @@ class MetaStore(Protocol):
 
     def installation_id(self) -> str:
         """Drawn when the database was made."""
+
+    def state(self) -> DatabaseState:
+        """What the database is, and what is wrong with it; looks at all of it, so it may take a while."""
 
     def hold(self, role: str, holder: str, *, seconds: float) -> bool:
         """Take or renew `role` for so long; False while another holds it."""

@@ -336,6 +336,16 @@ class QueueStats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseState:
+    """What a database is, and what is wrong with it."""
+
+    #: In a few words, for people: ``SQLite 3.45 at /data/scientistcloud.db, 12 MB``.
+    summary: str
+    #: A sentence each that says what to do; empty where it is sound.
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Count:
     """A figure that only grows, or what is added to it."""
 

@@ -238,4 +238,5 @@ def test_workers_killed_and_stopped_at_random_lose_and_double_nothing(
 def test_long_chaos_loses_and_doubles_nothing(
     queue: JobQueueManager, database_url: str, start: Start, seed: int
 ) -> None:
-    chaos(queue, database_url, start, datasets=300, seconds=30, seed=seed)
+    datasets = 300 if database_url.startswith("sqlite") else 60  # the stand-in for a server reads every document
+    chaos(queue, database_url, start, datasets=datasets, seconds=30, seed=seed)

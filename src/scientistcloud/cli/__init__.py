@@ -23,6 +23,7 @@ COMMANDS = {
     "sensors": ("sensors", "The kinds of source data known here."),
     "jobs": ("jobs", "The operator's view of the queue: list, watch, cancel, retry …"),
     "stats": ("stats", "The figures of the queue."),
+    "doctor": ("doctor", "What is wrong with this installation."),
     "migrate-legacy": ("migrate_legacy", "Turn the older system's records into ours."),
     "verify": ("verify", "The three checks of the architecture of record."),
 }

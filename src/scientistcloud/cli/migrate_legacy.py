@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from scientistcloud.assembly import open_store
 from scientistcloud.cli.database import open_existing
 from scientistcloud.datasets.migrating import migrate
 from scientistcloud.settings import read_settings
@@ -16,7 +17,12 @@ def command(dry_run: bool) -> int:
 
     Can be done again and again, also while portal and workers run. Status 1 where a record needs a look.
     """
-    store = open_existing(read_settings())
+    settings = read_settings()
+    store = open_existing(settings)
+    if not dry_run:
+        # It may be the older system's alone, which ScientistCloud has never prepared.
+        store.close()
+        store = open_store(settings.store_url)
     changed = trouble = 0
     try:
         for step in migrate(store, dry_run=dry_run):

@@ -113,6 +113,13 @@ class SiteStoreContract:
         assert store.meta.installation_id() == store.meta.installation_id()
         assert len(uuid.UUID(store.meta.installation_id()).bytes) == 16
 
+    def test_a_sound_database_says_what_it_is_and_has_no_problems(self, store: Store) -> None:
+        state = store.meta.state()
+
+        assert state.summary
+        assert "\n" not in state.summary
+        assert state.problems == ()
+
     def test_a_role_has_one_holder_at_a_time(self, store: Store) -> None:
         assert store.meta.hold("care", "ada", seconds=60)
         assert not store.meta.hold("care", "bob", seconds=60)

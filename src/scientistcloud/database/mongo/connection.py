@@ -45,7 +45,7 @@ class Connection:
         self._pid = os.getpid()
         self._observers: list[list[str]] = []
         #: Whether a date in ``$set`` stays one. A server is known that makes a text of it unless it goes the longer
-        #: way through the update that an operator without effect makes it go.
+        #: way through the update that an operator without effect makes it go; see docs/decisions/0101.
         self.keeps_dates = True
         #: Called after each write that this process made.
         self.on_write: Callable[[], None] = lambda: None
@@ -187,9 +187,15 @@ class WireCollection:
         return {row["_id"]: int(row["sum"]) for row in rows}
 
     def _with_dates(self, update: Update) -> Update:
-        if self._connection.keeps_dates or "$set" not in update:
+        if self._connection.keeps_dates:
             return update
-        return {**update, "$pullAll": {"_": []}}
+        parts = {operator: dict(part) for operator, part in update.items()}
+        # Nor can that server sort dates that it stamped itself among others.
+        if parts.get("$currentDate", {}).pop("updated_at", False):
+            parts.setdefault("$set", {})["updated_at"] = self._connection.clock.now()
+        if "$set" in parts:
+            parts["$pullAll"] = {"_": []}
+        return {operator: part for operator, part in parts.items() if part}
 
     def _ask(self, ask: Callable[[], T]) -> T:
         return self._connection.call(ask)

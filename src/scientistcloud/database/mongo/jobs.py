@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 from operator import itemgetter
 
 from scientistcloud.database.mongo.collection import Bell, Document, Filter, Server
@@ -40,9 +41,11 @@ from scientistcloud.records import (
 _LOOK_SECONDS = 0.5
 """A claim looks for lost leases and for other clients' documents at most so often, in one process."""
 _HEAL_SECONDS = 10.0
+_OVERLAP = timedelta(minutes=1)
 _UNHEALED_SECONDS = 30.0
 """A claim heals what crashes left by itself when nobody has noted for so long that he did."""
-_EVERYTHING_SECONDS = 3600.0
+_LINES_AT_A_LOOK = 100
+"""Care also looks at so many lines a round, whatever was written lately, and so comes round to each in time."""
 
 
 class MongoJobs:
@@ -56,7 +59,7 @@ class MongoJobs:
         # On the monotonic clock; threads may race for them, and then look once too often.
         self._looked_at: float | None = None
         self._asked_at: float | None = None
-        self._all_healed_at: float | None = None
+        self._healed_up_to = ""
 
     # -- creating --------------------------------------------------------------------------------
 
@@ -281,12 +284,7 @@ class MongoJobs:
             touched += moved
         while moved := self._steps.reap() + self._steps.join_due():
             touched += moved
-        now = self._clock.monotonic()
-        everything = self._all_healed_at is None or now - self._all_healed_at > _EVERYTHING_SECONDS
-        healed = self._heal(everything=everything)
-        if everything:
-            self._all_healed_at = now
-        return touched + healed
+        return touched + self._heal(also=_LINES_AT_A_LOOK)
 
     def adopt(self) -> int:
         adopted = 0
@@ -361,13 +359,23 @@ class MongoJobs:
             self._asked_at = now
             noted = self._server.meta.find_one({"_id": "healed"})
             if noted is None or self._server.now() - noted["at"] >= timedelta(seconds=_UNHEALED_SECONDS):
-                self._heal(everything=noted is None)
+                self._heal()
 
-    def _heal(self, *, everything: bool) -> int:
-        """Promote what crashes left waiting, and note since when that is done for all to see."""
+    def _heal(self, *, also: int = 0) -> int:
+        """Promote what crashes left waiting, and note since when that is done for all to see.
+
+        It looks at the lines of jobs that were written since it was noted last (at all lines where it never was),
+        and at `also` others.
+        """
         began = self._server.now()
         noted = self._server.meta.find_one({"_id": "healed"})
-        healed = self._steps.heal(since=None if everything or noted is None else noted["at"])
+        if noted is None:
+            healed = self._steps.heal(self._steps.waiting_lines(after=""))
+        else:
+            healed = self._steps.heal(self._steps.changed_since(noted["at"] - _OVERLAP))
+            others = list(islice(self._steps.waiting_lines(after=self._healed_up_to), also))
+            healed += self._steps.heal(others)
+            self._healed_up_to = others[-1] if others and len(others) == also else ""
         self._server.meta.update_one({"_id": "healed"}, {"$set": {"at": began}}, upsert=True)
         return healed
 

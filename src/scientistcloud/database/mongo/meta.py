@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 from scientistcloud.database.mongo.collection import Server, Taken
 from scientistcloud.errors import IncompatibleInstallation
+from scientistcloud.records import DatabaseState
 
 
 class MongoMeta:
-    """`ports.MetaStore`."""
+    """`ports.MetaStore`; `look` finds out what the database is and what is wrong with it."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, look: Callable[[], DatabaseState]) -> None:
         self._server = server
+        self._look = look
 
     def installation_id(self) -> str:
         found = self._server.meta.find_one({"_id": "installation"})
@@ -21,6 +24,9 @@ class MongoMeta:
                 "the database was emptied while it was open; start all of ScientistCloud anew"
             )
         return str(found["value"])
+
+    def state(self) -> DatabaseState:
+        return self._look()
 
     def hold(self, role: str, holder: str, *, seconds: float) -> bool:
         now = self._server.now()

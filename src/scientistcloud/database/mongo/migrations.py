@@ -13,7 +13,8 @@ from pymongo import IndexModel
 from scientistcloud.database.mongo.collection import Taken
 from scientistcloud.database.mongo.connection import Connection
 from scientistcloud.database.mongo.documents import PLACE
-from scientistcloud.errors import IncompatibleInstallation
+from scientistcloud.errors import IncompatibleInstallation, InvalidSettings
+from scientistcloud.records import DatabaseState
 
 VERSION = 1
 """Raised when a newer ScientistCloud writes what an older one could not live with."""
@@ -75,8 +76,7 @@ def migrate(connection: Connection) -> None:
     check_version(connection)
     connection.keeps_dates = True
     connection.meta.update_one({"_id": "shape"}, {"$set": {"opened_at": connection.clock.now()}})
-    shape = connection.meta.find_one({"_id": "shape"}) or {}
-    connection.keeps_dates = isinstance(shape.get("opened_at"), datetime)
+    _find_out_about_dates(connection)
     with suppress(Taken):  # drawn when the database was made
         connection.meta.insert_one({"_id": "installation", "value": str(uuid.uuid4())})
     for name, indexes in INDEXES.items():
@@ -90,6 +90,22 @@ def migrate(connection: Connection) -> None:
             ) from None
 
 
+def find(connection: Connection) -> None:
+    """Make nothing. Raises `InvalidSettings` where neither ScientistCloud nor an older system has been here."""
+    older = (connection.visstoredatas, connection.jobs)
+    if not check_version(connection) and not any(each.find_one({}, fields=("status",)) for each in older):
+        raise InvalidSettings(
+            f"there is no ScientistCloud in the database {connection.place}; set DATABASE_URL to the one that "
+            "`scientistcloud serve` uses"
+        )
+    _find_out_about_dates(connection)
+
+
+def _find_out_about_dates(connection: Connection) -> None:
+    shape = connection.meta.find_one({"_id": "shape"}) or {}
+    connection.keeps_dates = "opened_at" not in shape or isinstance(shape["opened_at"], datetime)
+
+
 def check_version(connection: Connection) -> bool:
     """Whether ScientistCloud has used this database. Raises `IncompatibleInstallation` where a newer one has."""
     shape = connection.meta.find_one({"_id": "shape"})
@@ -101,15 +117,30 @@ def check_version(connection: Connection) -> bool:
     return shape is not None
 
 
-def missing_indexes(connection: Connection) -> Iterator[str]:
-    """Each index that is not there, or does not hold its rule, as ``collection (fields)``."""
+def state(connection: Connection) -> DatabaseState:
+    """What the server is, and what is wrong with the database on it."""
+    hello = connection.hello()
+    about = connection.call(lambda: connection.database.command("buildInfo"))
+    kind = f"replica set {hello['setName']}" if "setName" in hello else "a single server"
+    if hello.get("msg") == "isdbgrid":
+        kind = "a sharded cluster"
+    problems = list(_missing_indexes(connection))
+    if not hello.get("isWritablePrimary", True):
+        problems.append("it takes no writes just now: it is not the primary")
+    return DatabaseState(
+        summary=f"MongoDB {about.get('version', '?')} at {connection.place}, {kind}", problems=tuple(problems)
+    )
+
+
+def _missing_indexes(connection: Connection) -> Iterator[str]:
     for name, indexes in INDEXES.items():
         collection = connection.database[name]
         found = connection.call(collection.index_information)
         # By their fields: servers name them as they like.
         there = {tuple(key for key, _ in each["key"]): bool(each.get("unique")) for each in found.values()}
         for index in indexes:
+            said = f"the index of {name} on {', '.join(index.fields)}"
             if index.fields not in there:
-                yield f"{name} ({', '.join(index.fields)}) is missing"
+                yield f"{said} is missing; start a worker or the portal, which makes it"
             elif index.unique and not there[index.fields]:
-                yield f"{name} ({', '.join(index.fields)}) is not unique"
+                yield f"{said} is not unique, so it does not hold its rule; drop it, then start a worker"

@@ -28,7 +28,6 @@ STEP = 100
 
 _TRIES = 100
 _UNFINISHED = [JobStatus.PENDING.value, JobStatus.RUNNING.value]
-_OVERLAP = timedelta(minutes=1)
 # By the server's clock as it writes: a process can be stopped between its decision and the write, and care looks at
 # what was written lately; leases are measured by that clock too.
 _STAMPED = ("heartbeat_at", "updated_at")
@@ -288,20 +287,18 @@ class Steps:
                 self.promote(dataset_uuid)
         return len(found)
 
-    def heal(self, *, since: datetime | None) -> int:
-        """Promote where a crash left a line without a head: in the lines of jobs written lately, None: in all."""
-        lines: Iterable[str] = self._all_waiting_lines() if since is None else self.changed_since(since - _OVERLAP)
+    def heal(self, lines: Iterable[str]) -> int:
+        """Promote in those of `lines` that a crash left without a head; how many there were."""
         return sum(self.promote(dataset_uuid) for dataset_uuid in lines)
 
     def changed_since(self, moment: datetime) -> list[str]:
         """UUIDs of the data sets with a job whose `updated_at` is `moment` or later."""
-        found = self._server.jobs.find(
-            {"updated_at": {"$gte": moment}}, fields=("updated_at", "dataset_uuid"), sort=[("updated_at", 1)]
-        )
+        found = self._server.jobs.find({"updated_at": {"$gte": moment}}, fields=("updated_at", "dataset_uuid"))
         return list(dict.fromkeys(each["dataset_uuid"] for each in found if each["updated_at"] >= moment))
 
-    def _all_waiting_lines(self) -> Iterable[str]:
-        last = ""
+    def waiting_lines(self, *, after: str) -> Iterator[str]:
+        """The data sets of which a job waits for its turn, by uuid, after the uuid `after`."""
+        last = after
         # The index of turns is read one data set at a time, not one job at a time.
         while (
             line := self._server.jobs.find_one(

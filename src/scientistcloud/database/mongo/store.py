@@ -10,7 +10,7 @@ from scientistcloud.database.mongo.credentials import MongoCredentials
 from scientistcloud.database.mongo.datasets import MongoDatasets
 from scientistcloud.database.mongo.jobs import MongoJobs
 from scientistcloud.database.mongo.meta import MongoMeta
-from scientistcloud.database.mongo.migrations import migrate
+from scientistcloud.database.mongo.migrations import find, migrate, state
 from scientistcloud.database.mongo.older import MongoOlderRecords
 from scientistcloud.database.mongo.sessions import MongoSessions
 from scientistcloud.database.mongo.targets import MongoTargets
@@ -31,16 +31,19 @@ from scientistcloud.ports import (
 
 
 class MongoStore:
-    """The database that `url` names, made if need be; errors as `assembly.open_store` says."""
+    """The database that `url` names, as `assembly.open_store` says."""
 
-    def __init__(self, url: str, *, clock: Clock | None = None) -> None:
+    def __init__(self, url: str, *, clock: Clock | None = None, make: bool = True) -> None:
         self.url = url
         self._connection = connection = Connection(url)
         self.clock: Clock = clock or connection.clock
         self._waking = Waking(connection)
         try:
             self._waking.begin()
-            migrate(connection)
+            if make:
+                migrate(connection)
+            else:
+                find(connection)
         except BaseException:
             connection.close()
             raise
@@ -51,7 +54,7 @@ class MongoStore:
         self.workers: WorkerStore = MongoWorkers(connection)
         self.sessions: SessionStore = MongoSessions(connection, self.clock)
         self.credentials: CredentialStore = MongoCredentials(connection, self.clock)
-        self.meta: MetaStore = MongoMeta(connection)
+        self.meta: MetaStore = MongoMeta(connection, lambda: state(connection))
         self.counters: CounterStore = MongoCounters(connection)
         self.older: OlderRecords = MongoOlderRecords(connection, self.clock)
 

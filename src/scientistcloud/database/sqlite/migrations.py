@@ -186,6 +186,21 @@ def migrate(
             raise
 
 
+def objects(connection: sqlite3.Connection) -> set[tuple[str, str]]:
+    """The tables and indexes of the database, by kind and name."""
+    rows = connection.execute("SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'")
+    return {(str(kind), str(name)) for kind, name in rows}
+
+
+def expected() -> set[tuple[str, str]]:
+    """Those that it has to have, found out by making one in memory."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        for statements in MIGRATIONS:
+            for statement in statements:
+                connection.execute(statement)
+        return objects(connection)
+
+
 def _copy_aside(connection: sqlite3.Connection, copy: Path) -> None:
     partial = copy.with_name(copy.name + ".partial")
     partial.unlink(missing_ok=True)
