@@ -25,6 +25,7 @@ _MIB = 1 << 20
 @click.option("--axes", metavar="T,Y,X", help="Names for the axes, in order.")
 @click.option("--spacing", metavar="Z=2.5,Y=0.4", help="Spacing by axis, in the axis' unit.")
 @click.option("--bands", metavar="OCN", help="The filter of a MAPIR camera, where its model does not say it.")
+@click.option("--scan", metavar="3x4", help="Rows and columns of a scan whose frames come one after the other.")
 @click.option("--levels", type=click.IntRange(min=1), help="At most so many resolutions.")
 @click.option(
     "--reduce",
@@ -45,6 +46,7 @@ def command(
     axes: str | None,
     spacing: str | None,
     bands: str | None,
+    scan: str | None,
     levels: int | None,
     reduce: str | None,
     codec: str,
@@ -60,6 +62,7 @@ def command(
         "axes": axes.split(",") if axes else None,
         "spacing": _spacing(spacing),
         "bands": bands,
+        "scan": scan,
     }
     with _progress_bar(source.name) as report:
         made = convert(

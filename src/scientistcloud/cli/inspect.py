@@ -22,6 +22,7 @@ _SHOWN_IMAGES = 20
 @click.option("--axes", metavar="T,Y,X", help="Names for the axes, in order.")
 @click.option("--spacing", metavar="Z=2.5,Y=0.4", help="Spacing by axis, in the axis' unit.")
 @click.option("--bands", metavar="OCN", help="The filter of a MAPIR camera, where its model does not say it.")
+@click.option("--scan", metavar="3x4", help="Rows and columns of a scan whose frames come one after the other.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, with the source's own metadata.")
 def command(
     path: Path,
@@ -31,13 +32,14 @@ def command(
     axes: str | None,
     spacing: str | None,
     bands: str | None,
+    scan: str | None,
     as_json: bool,
 ) -> None:
     """What would be read from PATH, a file or a folder, and why. Nothing is converted."""
     from scientistcloud.converters.overruled import options_from_text
     from scientistcloud.converters.registry import open_source
 
-    options = options_from_text(array=array, axes=axes, spacing=spacing, bands=bands)
+    options = options_from_text(array=array, axes=axes, spacing=spacing, bands=bands, scan=scan)
     reader = open_source(path, sensor=sensor, options=options)
     try:
         source = reader.describe()
@@ -66,6 +68,9 @@ def _text(path: Path, source: Source) -> str:
         lines.append(f"  also    {image.name} from {image.source_name}: {shape}, {image.dtype}")
     if len(others) > _SHOWN_IMAGES:
         lines.append(f"  also    {len(others) - _SHOWN_IMAGES} more, all of them with --json")
+    for array in source.arrays:
+        shape = " × ".join(f"{axis.name} {axis.length:,}" for axis in array.image.axes)
+        lines.append(f"  whole   {array.path} from {array.image.source_name}: {shape}, {array.image.dtype}")
     lines += [f"  note    {warning}" for warning in source.warnings]
     return "\n".join(lines)
 
@@ -99,6 +104,7 @@ def _document(source: Source) -> dict[str, Any]:
         "reader": source.reader,
         "reason": source.reason,
         "images": [_image(image) for image in source.images],
+        "arrays": [{"path": array.path, **_image(array.image)} for array in source.arrays],
         "warnings": list(source.warnings),
         "metadata": _plain(source.metadata),
     }

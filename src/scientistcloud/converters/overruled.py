@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -40,12 +41,19 @@ class Overruled:
         reason = source.reason
         if options.array is not None:
             reason = f"{images[0].source_name} is shown first because it was asked for"
+        if options.scan is not None and not source.arrays:
+            raise InvalidParameters(
+                "rows and columns of a scan were given, but there are no frames of one in it; leave them out, or "
+                "name the frames with --array"
+            )
         self._source = replace(source, images=tuple(images), reason=reason, warnings=(*source.warnings, *warnings))
 
     def describe(self) -> Source:
         return self._source
 
     def read(self, image: int, region: Region) -> Array:
+        if image >= len(self._orders):  # an array beside the images
+            return self._reader.read(image, region)
         order = self._orders[image]
         asked = tuple(region[order.index(axis)] for axis in range(len(order)))
         block = self._reader.read(self._places[image], asked)
@@ -61,7 +69,8 @@ def _first(source: Source, array: str | None) -> list[int]:
     if array is None:
         return places
     for place, image in enumerate(source.images):
-        if array in (image.name, image.source_name, image.source_name.lstrip("/")):
+        whole = image.source_name.split(", ", 1)[0]  # without "level 3", or what it was made of the whole
+        if array in (image.name, image.source_name, image.source_name.lstrip("/"), whole, whole.lstrip("/")):
             return [place, *places[:place], *places[place + 1 :]]
     names = ", ".join(image.name for image in source.images[:20])
     raise InvalidParameters(f"there is no array {array!r} in it that is a picture; there are {names}")
@@ -134,9 +143,14 @@ def _spaced(images: Sequence[Image], options: ReadOptions) -> list[Image]:
 
 
 def options_from_text(
-    *, array: str | None, axes: str | None, spacing: str | None, bands: str | None = None
+    *,
+    array: str | None,
+    axes: str | None,
+    spacing: str | None,
+    bands: str | None = None,
+    scan: str | None = None,
 ) -> ReadOptions:
-    """Options as people type them: `axes` as ``t,y,x``, `spacing` as ``z=2.5,y=0.4``.
+    """Options as people type them: `axes` as ``t,y,x``, `spacing` as ``z=2.5,y=0.4``, `scan` as ``3x4``.
 
     Raises `InvalidParameters`.
     """
@@ -148,4 +162,14 @@ def options_from_text(
         except ValueError:
             raise InvalidParameters(f"{part!r} is no axis with a number; write z=2.5,y=0.4,x=0.4") from None
     names = tuple(name.strip() for name in axes.split(",")) if axes else None
-    return ReadOptions(array=array, axes=names, spacing=steps, bands=bands)
+    return ReadOptions(array=array, axes=names, spacing=steps, bands=bands, scan=scan_from_text(scan))
+
+
+def scan_from_text(text: str | None) -> tuple[int, int] | None:
+    """Rows and columns as people type them, ``3x4``. Raises `InvalidParameters`."""
+    if text is None:
+        return None
+    parts = re.fullmatch(r"\s*(\d{1,9})\s*[x×*,]\s*(\d{1,9})\s*", text)
+    if parts is None or not int(parts[1]) or not int(parts[2]):
+        raise InvalidParameters(f"{text!r} is no number of rows and columns; write 3x4 for 3 rows of 4 points")
+    return int(parts[1]), int(parts[2])

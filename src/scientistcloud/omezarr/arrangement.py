@@ -82,6 +82,17 @@ def arrange(images: Sequence[Image], *, levels: int | None = None) -> tuple[list
     return groups, warnings
 
 
+def alone(image: Image, index: int, *, chunk: Box, path: str) -> Group:
+    """A group that holds an array without levels, and its coordinates."""
+    whole = (1,) * len(image.axes)
+    group = Group(path=path, lengths={axis.name: axis.length for axis in image.axes})
+    _take_coordinates(group, image)
+    for axis in image.axes:
+        _add_index(group, axis)
+    group.members.append(Member(index, image, chunk, (Level(image.shape, whole, whole),)))
+    return group
+
+
 def _check(image: Image) -> None:
     kinds = [axis.kind for axis in image.axes]
     space = kinds.count(AxisKind.SPACE)

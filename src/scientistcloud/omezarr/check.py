@@ -14,6 +14,7 @@ import tensorstore as ts
 from scientistcloud.errors import SourceError, UnreadableSource
 from scientistcloud.omezarr.grid import Box, grown
 from scientistcloud.omezarr.image import Array, Reader, Region
+from scientistcloud.omezarr.metadata import OURS
 
 _READ_BYTES = 32 << 20
 
@@ -26,8 +27,8 @@ def check(store: Path, *, values: bool = False) -> int:
     """Check the store; give how many values of the default field were read.
 
     Every array that a multiscale entry names must open, in the shape that its factors promise, and its first and
-    last chunk must decode; with `values`, every value of the default field at full resolution. Raises
-    `BrokenStore`, naming what is wrong.
+    last chunk must decode, and those of the arrays beside the images; with `values`, every value of the default
+    field at full resolution. Raises `BrokenStore`, naming what is wrong.
     """
     read = 0
     for number, (group, entry) in enumerate(_entries(store)):
@@ -47,6 +48,10 @@ def check(store: Path, *, values: bool = False) -> int:
             for region in _walk(array) if everything else _ends(array):
                 size = _read(array, region, dataset["path"]).size
                 read += size if everything else 0
+    for path in _plain_arrays(store):
+        array = opened(store / path)
+        for region in _ends(array):
+            _read(array, region, path)
     return read
 
 
@@ -84,6 +89,12 @@ def _entries(store: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for group in groups:
         for entry in (_ome(store / group) if group else root)["multiscales"]:
             yield group, entry
+
+
+def _plain_arrays(store: Path) -> list[str]:
+    """Paths of the arrays that are kept beside the images."""
+    ours = json.loads((store / "zarr.json").read_bytes())["attributes"].get(OURS, {})
+    return list(ours.get("plain_arrays", {}))
 
 
 def _ome(group: Path) -> Mapping[str, Any]:

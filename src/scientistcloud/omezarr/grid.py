@@ -91,6 +91,8 @@ class Walk:
     shape: Box
     slab: Box
     piece: Box
+    #: One slab after the other, row-major; for arrays without coarser levels.
+    in_order: bool = False
 
     def slabs(self) -> Iterator[Region]:
         """Slabs in an order in which few shards of the coarser levels are half full at a time.
@@ -100,7 +102,9 @@ class Walk:
         """
         counts = [-(-n // s) for n, s in zip(self.shape, self.slab, strict=True)]
         outer, inner = counts[:-3], counts[-3:]
-        order = sorted(product(*map(range, inner)), key=_morton)
+        order = list(product(*map(range, inner)))
+        if not self.in_order:
+            order.sort(key=_morton)
         for index in product(product(*map(range, outer)), order):
             place = (*index[0], *index[1])
             yield tuple(

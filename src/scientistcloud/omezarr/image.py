@@ -5,6 +5,7 @@ A reader describes what it found as a `Source` of images and hands out regions; 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -116,6 +117,23 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlainArray:
+    """An array that is kept whole beside the images: no levels, and no place in OME-NGFF."""
+
+    #: Its name is that of the last part of `path`; kinds of axes mean nothing.
+    image: Image
+    #: Where it stands in the store: ``data/0``. Coordinates stand beside it.
+    path: str
+    #: What is read of it at once.
+    chunk: tuple[int, ...]
+    #: What is written of it at once, a multiple of `chunk`.
+    shard: tuple[int, ...]
+    #: Shown the values of each shard, and where it begins: once for each, from several threads, in about the order
+    #: of their places, before any image is read. So a reader can make images of the array while it is written.
+    seen: Callable[[tuple[int, ...], Array], None] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """What a reader found: the images, the one to show first, and the rest for people."""
 
@@ -134,6 +152,8 @@ class Source:
     #: Files that belong to it beside those that it was given (blocks beside their header), so that none of them is
     #: said to be left out.
     files: tuple[Path, ...] = ()
+    #: Arrays that are kept beside the images; to `Reader.read` they are the numbers behind those of the images.
+    arrays: tuple[PlainArray, ...] = ()
 
 
 class Reader(Protocol):

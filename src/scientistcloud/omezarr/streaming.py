@@ -44,6 +44,17 @@ class Progress:
         self.report(0.97 * self.done_bytes / max(1, self.total_bytes), self.step)
 
 
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """Somebody who is shown each shard instead of a tally."""
+
+    seen: Callable[[Box, Array], None] | None
+
+    def add(self, start: Box, block: Array) -> None:
+        if self.seen is not None:
+            self.seen(start, block)
+
+
 @dataclass(slots=True)
 class _Filling:
     """A shard that is not complete yet."""
@@ -62,7 +73,7 @@ class Stream:
     levels: Sequence[Level]
     reduction: Reduction
     fill: Sequence[float | int]
-    tally: Tally
+    tally: Tally | Watcher
     tally_level: int
     #: Of level 0, and of the coarser levels, what is in memory.
     _held_bytes: int = 0

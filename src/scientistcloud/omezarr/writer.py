@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -24,7 +24,7 @@ import tensorstore as ts
 from scientistcloud import __version__
 from scientistcloud.errors import NoSpace
 from scientistcloud.omezarr import metadata
-from scientistcloud.omezarr.arrangement import Group, Member, arrange
+from scientistcloud.omezarr.arrangement import Group, Member, alone, arrange
 from scientistcloud.omezarr.codec import Codec, choose
 from scientistcloud.omezarr.coordinates import at_level, is_northward
 from scientistcloud.omezarr.grid import SHARD_BYTES, Box, Walk, half_full_bytes, shard_of, walk_of
@@ -33,7 +33,7 @@ from scientistcloud.omezarr.pyramid import representable
 from scientistcloud.omezarr.sampling import decide_reduction, samples_of
 from scientistcloud.omezarr.shards import ShardedArray
 from scientistcloud.omezarr.statistics import Histogram, Tally, Window, level_for_statistics
-from scientistcloud.omezarr.streaming import Progress, Stream, cores, sync
+from scientistcloud.omezarr.streaming import Progress, Stream, Watcher, cores, sync
 from scientistcloud.records import Json
 
 Report = Callable[[float, str], None]
@@ -78,8 +78,12 @@ class Variable:
     shards: tuple[Box, ...]
     windows: tuple[Window, ...] = ()
     histograms: tuple[Histogram, ...] = ()
+    #: Where it stands, if it is an array that is kept beside the images.
+    at: str | None = None
 
     def path(self, level: int = 0) -> str:
+        if self.at is not None:
+            return self.at
         return "/".join(filter(None, (self.group.path, str(level), self.member.image.name)))
 
     @property
@@ -110,6 +114,8 @@ class Written:
     groups: list[Group]
     #: In the order of the source's images, the default one first.
     variables: list[Variable]
+    #: What is kept beside the images.
+    arrays: list[Variable] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -123,7 +129,7 @@ def write(
     report: Report = silent,
     provenance: Callable[[], Json] = dict,
 ) -> Written:
-    """Write the images of `source` into the new folder `store`; durable when it returns.
+    """Write the images and arrays of `source` into the new folder `store`; durable when it returns.
 
     The root's metadata is written last: a folder without it is no store. On any error, the folder holds whatever
     was written so far; who made it removes it.
@@ -144,17 +150,27 @@ def write(
     """
     options = options or WriteOptions()
     groups, warnings = arrange(source.images, levels=options.levels)
-    variables = [_planned(reader, group, member, options) for group in groups for member in group.members]
-    variables.sort(key=lambda variable: variable.member.index)
+    progress = Progress(
+        total_bytes=sum(
+            prod(i.shape) * i.dtype.itemsize for i in (*source.images, *(a.image for a in source.arrays))
+        ),
+        report=report,
+    )
     with disk(store):
+        # Arrays first: a reader may make its images of what it sees of them.
+        arrays = [_planned_array(reader, source, number, options) for number in range(len(source.arrays))]
+        _check_space(store, arrays)
+        nodes = _write_arrays(reader, source, store, arrays, memory_bytes=memory_bytes, progress=progress)
+        variables = [_planned(reader, group, member, options) for group in groups for member in group.members]
+        variables.sort(key=lambda variable: variable.member.index)
         _check_space(store, variables)
-        nodes = _write_skeleton(store, groups, variables)
-        _write_values(reader, store, variables, memory_bytes=memory_bytes, report=report)
+        nodes |= _write_skeleton(store, groups, variables)
+        _write_values(reader, store, variables, memory_bytes=memory_bytes, progress=progress)
         report(0.98, "metadata")
-        ours = _provenance(source, variables, warnings, provenance())
+        ours = _provenance(source, variables, arrays, warnings, provenance())
         _write_metadata(store, groups, variables, nodes, ours)
         _sync(store)
-    return Written(groups=groups, variables=variables, warnings=warnings)
+    return Written(groups=groups, variables=variables, arrays=arrays, warnings=warnings)
 
 
 def _planned(reader: Reader, group: Group, member: Member, options: WriteOptions) -> Variable:
@@ -173,6 +189,21 @@ def _planned(reader: Reader, group: Group, member: Member, options: WriteOptions
             shard_of(level.shape, chunk, item_bytes=member.image.dtype.itemsize, within=finest)
             for level, chunk in zip(member.levels, chunks, strict=True)
         ),
+    )
+
+
+def _planned_array(reader: Reader, source: Source, number: int, options: WriteOptions) -> Variable:
+    array = source.arrays[number]
+    group = alone(array.image, len(source.images) + number, chunk=array.chunk, path=array.path.rpartition("/")[0])
+    (member,) = group.members
+    return Variable(
+        member=member,
+        group=group,
+        reduction=Reduction.NEAREST,
+        codec=choose(samples_of(reader, member), options.codec),
+        chunks=(array.chunk,),
+        shards=(array.shard,),
+        at=array.path,
     )
 
 
@@ -226,25 +257,54 @@ def _write_skeleton(store: Path, groups: list[Group], variables: list[Variable])
     for group in groups:
         for k in range(group.level_count):
             path = "/".join(filter(None, (group.path, str(k))))
-            nodes[path] = metadata.group_document({"Conventions": "CF-1.11"})
-            for coordinate in at_level(group.coordinates, group.factors(k)):
-                nodes[f"{path}/{coordinate.name}"] = _write_coordinate(store / path, coordinate)
+            nodes |= _group_nodes(store, path, at_level(group.coordinates, group.factors(k)))
     for variable in variables:
-        image = variable.member.image
-        attributes = metadata.cf_attributes(image, variable.group)
-        for k, level in enumerate(variable.member.levels):
-            nodes[variable.path(k)] = metadata.array_document(
-                shape=level.shape,
-                dtype=image.dtype,
-                chunk=variable.chunks[k],
-                shard=variable.shards[k],
-                codec=variable.codec,
-                dims=[axis.name for axis in image.axes],
-                fill=variable.fill,
-                attributes=attributes,
-            )
+        nodes |= _array_nodes(variable)
     for path, document in nodes.items():
         _write_json(store / path / "zarr.json", document)
+    return nodes
+
+
+def _group_nodes(store: Path, path: str, coordinates: Iterable[Coordinate]) -> dict[str, dict[str, Any]]:
+    """The group `path` with its coordinates, whose values are written."""
+    nodes = {path: metadata.group_document({"Conventions": "CF-1.11"})}
+    for coordinate in coordinates:
+        nodes[f"{path}/{coordinate.name}"] = _write_coordinate(store / path, coordinate)
+    return nodes
+
+
+def _array_nodes(variable: Variable) -> dict[str, dict[str, Any]]:
+    image = variable.member.image
+    attributes = metadata.cf_attributes(image, variable.group)
+    return {
+        variable.path(k): metadata.array_document(
+            shape=level.shape,
+            dtype=image.dtype,
+            chunk=variable.chunks[k],
+            shard=variable.shards[k],
+            codec=variable.codec,
+            dims=[axis.name for axis in image.axes],
+            fill=variable.fill,
+            attributes=attributes,
+        )
+        for k, level in enumerate(variable.member.levels)
+    }
+
+
+def _write_arrays(
+    reader: Reader, source: Source, store: Path, arrays: list[Variable], *, memory_bytes: int, progress: Progress
+) -> dict[str, dict[str, Any]]:
+    """Write what is kept beside the images, while the reader sees it; path -> document."""
+    nodes: dict[str, dict[str, Any]] = {}
+    for variable, array in zip(arrays, source.arrays, strict=True):
+        nodes |= _group_nodes(store, variable.group.path, variable.group.coordinates.values())
+        nodes |= _array_nodes(variable)
+        _write_json(store / array.path / "zarr.json", nodes[array.path])
+        _write_json(store / variable.group.path / "zarr.json", nodes[variable.group.path])
+        progress.step = f"writing {array.path}"
+        walk, held_bytes = _budgeted(variable, memory_bytes)
+        stream = _stream(reader, store, variable, Watcher(array.seen), tally_level=0)
+        stream.run(replace(walk, in_order=True), held_bytes, progress=progress)
     return nodes
 
 
@@ -269,27 +329,28 @@ def _write_coordinate(folder: Path, coordinate: Coordinate) -> dict[str, Any]:
 
 
 def _write_values(
-    reader: Reader, store: Path, variables: list[Variable], *, memory_bytes: int, report: Report
+    reader: Reader, store: Path, variables: list[Variable], *, memory_bytes: int, progress: Progress
 ) -> None:
-    progress = Progress(
-        total_bytes=sum(prod(v.member.image.shape) * v.member.image.dtype.itemsize for v in variables),
-        report=report,
-    )
     for number, variable in enumerate(variables, 1):
         image, levels = variable.member.image, variable.member.levels
         progress.step = f"writing {image.name}" + (f" ({number} of {len(variables)})" if len(variables) > 1 else "")
         statistics = level_for_statistics(levels)
         tally = Tally(image, levels[statistics])
-        Stream(
-            read=partial(reader.read, variable.member.index),
-            arrays=[variable.array(store, k) for k in range(len(levels))],
-            levels=levels,
-            reduction=variable.reduction,
-            fill=image.fill,
-            tally=tally,
-            tally_level=statistics,
-        ).run(*_budgeted(variable, memory_bytes), progress=progress)
+        stream = _stream(reader, store, variable, tally, tally_level=statistics)
+        stream.run(*_budgeted(variable, memory_bytes), progress=progress)
         variable.windows, variable.histograms = tally.windows(), tally.histograms()
+
+
+def _stream(reader: Reader, store: Path, variable: Variable, tally: Tally | Watcher, *, tally_level: int) -> Stream:
+    return Stream(
+        read=partial(reader.read, variable.member.index),
+        arrays=[variable.array(store, k) for k in range(len(variable.member.levels))],
+        levels=variable.member.levels,
+        reduction=variable.reduction,
+        fill=variable.member.image.fill,
+        tally=tally,
+        tally_level=tally_level,
+    )
 
 
 def _budgeted(variable: Variable, memory_bytes: int) -> tuple[Walk, int]:
@@ -320,7 +381,9 @@ def _budgeted(variable: Variable, memory_bytes: int) -> tuple[Walk, int]:
         slab_bytes = prod(walk.slab) * item // 2
 
 
-def _provenance(source: Source, variables: list[Variable], warnings: list[str], given: Json) -> dict[str, Any]:
+def _provenance(
+    source: Source, variables: list[Variable], arrays: list[Variable], warnings: list[str], given: Json
+) -> dict[str, Any]:
     return {
         "version": __version__,
         "sensor": source.sensor,
@@ -334,6 +397,9 @@ def _provenance(source: Source, variables: list[Variable], warnings: list[str], 
                 "transposed": metadata.json_value(variable.member.image.transposed),
             }
             for variable in variables
+        },
+        "plain_arrays": {
+            each.path(): {"source": each.member.image.source_name, "codec": str(each.codec)} for each in arrays
         },
         "warnings": [*source.warnings, *warnings],
         "source_metadata": metadata.limited(source.metadata),

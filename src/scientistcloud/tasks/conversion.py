@@ -23,6 +23,7 @@ import numpy as np
 from scientistcloud import __version__
 from scientistcloud.converters import registry
 from scientistcloud.converters.contract import ReadOptions
+from scientistcloud.converters.overruled import scan_from_text
 from scientistcloud.errors import InvalidParameters, UnreadableSource
 from scientistcloud.layout import CONVERTED, CONVERTED_BLOCKS, CONVERTED_IDX, PREVIEW, QUICKLOOK
 from scientistcloud.omezarr import metadata
@@ -194,6 +195,7 @@ def read_options(parameters: Json) -> ReadOptions:
         axes=None if axes is None else tuple(axes),
         spacing={str(name): float(each) for name, each in spacing.items()},
         bands=None if bands is None else str(bands),
+        scan=_scan(parameters.get("scan")),
     )
 
 
@@ -203,6 +205,12 @@ def form_option(parameters: Json) -> str:
     if form not in FORMS:
         raise InvalidParameters(f"format is {form!r}; it can be {' or '.join(FORMS)}")
     return str(form)
+
+
+def _scan(said: Any) -> tuple[int, int] | None:
+    if isinstance(said, list | tuple) and len(said) == 2:
+        said = "x".join(map(str, said))
+    return scan_from_text(None if said is None else str(said))
 
 
 def write_options(parameters: Json) -> WriteOptions:
@@ -227,6 +235,7 @@ def _recipe(sensor: str, options: ReadOptions, writing: WriteOptions, form: str)
         "axes": list(options.axes) if options.axes else None,
         "spacing": dict(options.spacing) or None,
         "bands": options.bands,
+        "scan": list(options.scan) if options.scan else None,
         "levels": writing.levels,
         "reduce": writing.reduction.name.lower() if writing.reduction else None,
         "codec": writing.codec,
@@ -457,6 +466,7 @@ def _form(source: Source, written: Written, store: Path, preview: Path | None) -
             "window": first.windows[0].as_json(),
             "histogram": first.histograms[0].as_json(),
             "images": [_described(variable) for variable in written.variables],
+            "arrays": [{"path": variable.path(), **_kept(variable)} for variable in written.arrays],
             "size_bytes": sum(path.stat().st_size for path in files),
             "files": len(files),
             "preview": preview.name if preview else None,
@@ -465,6 +475,11 @@ def _form(source: Source, written: Written, store: Path, preview: Path | None) -
     )
     assert isinstance(described, dict)
     return described
+
+
+def _kept(variable: Variable) -> dict[str, Any]:
+    described = _described(variable)
+    return {key: described[key] for key in ("source_array", "axes", "shape", "dtype", "chunk", "shard", "codec")}
 
 
 def _described(variable: Variable) -> dict[str, Any]:

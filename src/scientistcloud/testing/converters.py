@@ -168,7 +168,8 @@ class ConverterContract:
 
     def test_a_region_is_that_part_of_the_whole(self, converter: Converter, sample: Path) -> None:
         with self.opened(converter, sample) as reader:
-            for number, image in enumerate(reader.describe().images):
+            source = reader.describe()
+            for number, image in enumerate([*source.images, *(array.image for array in source.arrays)]):
                 all_of_it = reader.read(number, whole(image))
                 assert all_of_it.dtype == image.dtype
                 for region in regions(image):

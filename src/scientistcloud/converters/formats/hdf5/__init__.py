@@ -16,8 +16,8 @@ _PACKET = b"\x89HMP\r\n\x1a\n"  # a user block of any length that holds XMP
 class Hdf5Converter:
     """Reads HDF5 with h5py; chunks packed with gzip without it."""
 
-    sensors: tuple[str, ...] = ("HDF5",)
-    summary = "HDF5 and NeXus, also in several files, with the registered filters"
+    sensors: tuple[str, ...] = ("HDF5", "4D_NEXUS")
+    summary = "HDF5 and NeXus, also in several files; frames of a detector over a scan"
 
     def sniff(self, head: bytes, name: str) -> bool:  # noqa: ARG002  # HDF5 has a magic number
         return head.startswith(_PACKET) or any(head.startswith(_MAGIC, start) for start in (0, 512, 1024, 2048))

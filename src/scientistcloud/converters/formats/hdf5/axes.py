@@ -148,6 +148,18 @@ def scaling(name: str, dataset: Dataset, group: Group | None) -> tuple[float | N
     return out[0], out[1]
 
 
+def physical(scale: Scale, stored: Array) -> Array:
+    """Values of a coordinate in their unit, as float64."""
+    values = stored.astype(np.float64)
+    if scale.offset is not None:
+        values = values + scale.offset
+    return values if scale.factor is None else values * scale.factor
+
+
+def units_of(scale: Scale | None) -> str | None:
+    return (scale.dataset.word("units") or None) if scale else None
+
+
 def _is_signal(name: str, dataset: Dataset, group: Group) -> bool:
     return group.word("signal") == name or texts.first_number(dataset.attributes.get("signal")) == 1
 

@@ -94,10 +94,7 @@ class ChunkReader:
 
     def read(self, dataset: Dataset, index: Index) -> Array:
         """As stored, in the byte order of the file."""
-        with self._lock:
-            if dataset.key not in self._tables:
-                self._tables[dataset.key] = Chunked.of(dataset)
-            chunked = self._tables[dataset.key]
+        chunked = self._known(dataset)
         first = [part.start // c for part, c in zip(index, chunked.chunk, strict=True)]
         counts = [-(-part.stop // c) - f for part, c, f in zip(index, chunked.chunk, first, strict=True)]
         numbers = np.zeros((), np.int64)
@@ -107,6 +104,22 @@ class ChunkReader:
         if chunked.chunk_bytes <= _SMALL_BYTES and len(rows) > 16:
             return self._read_small(chunked, rows, index, first, counts)
         return self._read_large(chunked, rows, index, first, counts)
+
+    def written(self, dataset: Dataset, rank: int) -> Array:
+        """At which places of the first `rank` dimensions there is a chunk at all."""
+        chunked = self._known(dataset)
+        found = np.zeros(chunked.table.grid[:rank], np.bool_)
+        found[np.unravel_index(chunked.table.numbers, chunked.table.grid)[:rank]] = True
+        for dim, (length, count) in enumerate(zip(dataset.shape, chunked.chunk, strict=True)):
+            if dim < rank:
+                found = found.repeat(count, axis=dim).take(range(length), axis=dim)
+        return found
+
+    def _known(self, dataset: Dataset) -> Chunked:
+        with self._lock:
+            if dataset.key not in self._tables:
+                self._tables[dataset.key] = Chunked.of(dataset)
+            return self._tables[dataset.key]
 
     # -- many small chunks at a time ----------------------------------------------------------------
 
@@ -185,15 +198,15 @@ class Chunked:
     chunk: tuple[int, ...]
     #: Of the values in the file.
     dtype: np.dtype[Any]
-    #: The value of chunks that are not in the file.
-    fill: Any
 
     @classmethod
     def of(cls, dataset: Dataset) -> Chunked:
-        fill = dataset.handle.fillvalue
-        return cls(
-            dataset, table_of(dataset), pipeline(dataset.handle), dataset.handle.chunks, dataset.stored, fill
-        )
+        return cls(dataset, table_of(dataset), pipeline(dataset.handle), dataset.handle.chunks, dataset.stored)
+
+    @property
+    def fill(self) -> Any:
+        """The value of chunks that are not in the file."""
+        return self.dataset.handle.fillvalue
 
     @property
     def chunk_bytes(self) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 
 from scientistcloud.converters import roles
 from scientistcloud.converters.choice import unique
-from scientistcloud.converters.formats.hdf5.axes import Axes, ReadAll, Scale, axes_of, scaling
+from scientistcloud.converters.formats.hdf5.axes import Axes, ReadAll, Scale, axes_of, physical, scaling, units_of
 from scientistcloud.converters.formats.hdf5.plots import Plot
 from scientistcloud.converters.formats.hdf5.tree import Dataset, Tree
 from scientistcloud.converters.formats.hdf5.values import chunk_of
@@ -55,17 +55,17 @@ def described(plot: Plot, tree: Tree, read_all: ReadAll, warnings: list[str]) ->
     made: list[Described] = []
     for fixed in meaning.views(signal.shape):
         where = "".join(f", {axes.names[dim]} {fixed[dim] + 1}" for dim in meaning.split)
-        coordinates = _coordinates(plot, axes, fixed, read_all, warnings if not made else [])
+        coordinates = coordinates_of(plot, axes, fixed, read_all, warnings if not made else [])
         image = Image(
             name=plot.name,
             source_name=f"{plot.path}{where}",
             axes=tuple(
-                _axis(axes.names[dim], kind, signal.shape[dim], axes.along(dim), read_all)
+                axis_of(axes.names[dim], kind, signal.shape[dim], axes.along(dim), read_all)
                 for dim, kind in meaning.axes
             ),
             dtype=signal.dtype,
-            attributes=_attributes(plot.name, signal, plot),
-            fill=_fill(signal),
+            attributes=attributes_of(plot.name, signal, plot),
+            fill=fill_of(signal),
             reduction=_reduction(signal),
             coordinates=tuple(coordinates),
             channels=_channels(plot, meaning),
@@ -81,8 +81,8 @@ def described(plot: Plot, tree: Tree, read_all: ReadAll, warnings: list[str]) ->
                 name=plot.errors_path.rsplit("/", 1)[-1],
                 source_name=f"{plot.errors_path}{where}",
                 dtype=plot.errors.dtype,
-                attributes=_attributes(plot.errors_path.rsplit("/", 1)[-1], plot.errors, plot),
-                fill=_fill(plot.errors),
+                attributes=attributes_of(plot.errors_path.rsplit("/", 1)[-1], plot.errors, plot),
+                fill=fill_of(plot.errors),
                 valid_range=None,
                 source_chunk=_chunk(plot.errors, meaning),
             )
@@ -133,39 +133,28 @@ def _times(axes: Axes, rank: int) -> list[int]:
     return [
         dim
         for dim in range(rank - 2)
-        if axes.names[dim].lower() in TIME_NAMES or ome_time(_units(axes.along(dim))) is not None
+        if axes.names[dim].lower() in TIME_NAMES or ome_time(units_of(axes.along(dim))) is not None
     ]
 
 
 def _is_other(axes: Axes, dim: int) -> bool:
     name = axes.names[dim].lower()
     return bool(
-        OTHER_NAMES.match(name) or _SPECTRAL.match(name) or _SPECTRAL_UNITS.match(_units(axes.along(dim)) or "")
+        OTHER_NAMES.match(name) or _SPECTRAL.match(name) or _SPECTRAL_UNITS.match(units_of(axes.along(dim)) or "")
     )
 
 
-def _units(scale: Scale | None) -> str | None:
-    return (scale.dataset.word("units") or None) if scale else None
-
-
-def _axis(name: str, kind: AxisKind, length: int, scale: Scale | None, read_all: ReadAll) -> Axis:
+def axis_of(name: str, kind: AxisKind, length: int, scale: Scale | None, read_all: ReadAll) -> Axis:
     plain = Axis(name=name, kind=kind, length=length)
     if scale is None or kind is AxisKind.CHANNEL:
         return plain
-    values = _physical(scale, read_all(scale.dataset).reshape(-1))
+    values = physical(scale, read_all(scale.dataset).reshape(-1))
     found = even((values[:-1] + values[1:]) / 2 if scale.edges else values, scale.dataset.dtype)
     if found is None:
         return plain
-    units = _units(scale)
+    units = units_of(scale)
     unit = ome_time(units) if kind is AxisKind.TIME else ome_length(units)
     return replace(plain, spacing=found[0], origin=found[1], unit=unit)
-
-
-def _physical(scale: Scale, stored: Array) -> Array:
-    values = stored.astype(np.float64)
-    if scale.offset is not None:
-        values = values + scale.offset
-    return values if scale.factor is None else values * scale.factor
 
 
 def _channels(plot: Plot, meaning: Meaning) -> tuple[Channel, ...]:
@@ -184,7 +173,7 @@ def _chunk(dataset: Dataset, meaning: Meaning) -> tuple[int, ...] | None:
 # -- coordinates -----------------------------------------------------------------------------------
 
 
-def _coordinates(
+def coordinates_of(
     plot: Plot, axes: Axes, fixed: dict[int, int], read_all: ReadAll, warnings: list[str]
 ) -> list[Coordinate]:
     group = plot.group.path if plot.group else ""
@@ -237,7 +226,7 @@ def _plain(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _attributes(name: str, dataset: Dataset, plot: Plot) -> dict[str, Any]:
+def attributes_of(name: str, dataset: Dataset, plot: Plot) -> dict[str, Any]:
     said = _scaled(_plain(dataset), *scaling(name, dataset, plot.group))
     for key in _FILLS:
         value = said.pop(key, None)
@@ -256,7 +245,7 @@ def _scaled(said: dict[str, Any], offset: float | None, factor: float | None) ->
     return said
 
 
-def _fill(dataset: Dataset) -> tuple[float | int, ...]:
+def fill_of(dataset: Dataset) -> tuple[float | int, ...]:
     marks: dict[float | int, None] = {}
     for key in _FILLS:
         if key in dataset.attributes:

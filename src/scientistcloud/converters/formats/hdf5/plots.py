@@ -43,6 +43,8 @@ class Plot:
     colours: bool = False
     errors: Dataset | None = None
     errors_path: str = ""
+    #: Whether a person named it.
+    asked: bool = False
 
     @property
     def name(self) -> str:

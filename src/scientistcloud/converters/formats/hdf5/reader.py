@@ -9,9 +9,12 @@ from typing import Any
 
 from scientistcloud.converters.choice import rank
 from scientistcloud.converters.contract import OtherFormat, ReadOptions
+from scientistcloud.converters.formats.hdf5.axes import axes_of
 from scientistcloud.converters.formats.hdf5.describing import Described, described, named
 from scientistcloud.converters.formats.hdf5.files import Files, OpenFile
 from scientistcloud.converters.formats.hdf5.plots import Kind, Plot, is_picture, offered
+from scientistcloud.converters.formats.hdf5.scan import SENSOR, scan_of
+from scientistcloud.converters.formats.hdf5.scanned import Scanned, scanned
 from scientistcloud.converters.formats.hdf5.texts import text
 from scientistcloud.converters.formats.hdf5.tree import Dataset, Missing, Tree
 from scientistcloud.converters.formats.hdf5.values import READER, Values
@@ -27,6 +30,7 @@ class Hdf5Reader:
         self._files = Files(root)
         self._values = Values()
         self._described: list[Described] = []
+        self._scanned: Scanned | None = None
         try:
             self._source = self._open(paths, options)
         except BaseException:
@@ -37,6 +41,13 @@ class Hdf5Reader:
         return self._source
 
     def read(self, image: int, region: Region) -> Array:
+        if self._scanned is not None:
+            made = len(self._scanned.images)
+            if image < made:
+                return self._scanned.read_image(image, region)
+            if image == made + len(self._described):
+                return self._scanned.scan.read(self._values, region)
+            image -= made
         found = self._described[image]
         index = [slice(0, 1)] * len(found.dataset.shape)
         for dim, at in found.fixed.items():
@@ -58,16 +69,20 @@ class Hdf5Reader:
                 raise OtherFormat(f"{path.name} is a netCDF file; choose NETCDF, or leave the choice")
         trees = self._trees(paths)
         offers = [_FileOffer.of(tree, file, options) for tree, file in trees]
+        self._scanned = self._scan(offers, options)
+        frames = self._scanned.scan.dataset if self._scanned else None
         found: list[tuple[Described, Plot, _FileOffer]] = []
         for offer in offers:
             for plot in offer.pictures:
+                if plot.signal is frames:
+                    continue
                 try:
                     self._values.check(plot.signal)
                     made = described(plot, offer.tree, self._values.all, offer.warnings)
                 except DAMAGES as broken:
                     raise damaged(offer.file.name, broken) from broken
                 found += [(each, plot, offer) for each in made]
-        if not found:
+        if not found and self._scanned is None:
             raise _nothing(offers)
         found.sort(key=lambda each: _order(*each))  # stable: the first in the file stays first
         self._described = [each for each, _, _ in found]
@@ -79,14 +94,41 @@ class Hdf5Reader:
                 replace(image, source_name=f"{stem}:{image.source_name}")
                 for image, stem in zip(images, stems, strict=True)
             ]
-        return Source(
+        warnings = [warning for offer in offers for warning in offer.warnings]
+        source = Source(
             sensor="HDF5",
             images=tuple(images),
             reader=READER,
-            reason=_reason(images[0].source_name, found),
-            warnings=tuple(dict.fromkeys(warning for offer in offers for warning in offer.warnings)),
+            reason=_reason(images[0].source_name, found) if found else "",
+            warnings=tuple(dict.fromkeys(warnings)),
             metadata={offer.file.name: offer.metadata() for offer in offers},
         )
+        return source if self._scanned is None else _with_scan(source, self._scanned)
+
+    def _scan(self, offers: Sequence[_FileOffer], options: ReadOptions) -> Scanned | None:
+        """The first plot that is a scan, rows and columns before flat ones; what was asked for alone, if it was."""
+        for offer in offers:
+            plots = sorted(
+                offer.pictures,
+                key=lambda plot: (len(plot.signal.shape) != 4, plot is not offer.default, plot.kind),
+            )
+            asked = [plot for plot in plots if plot.asked]
+            for plot in asked or plots:
+                axes = axes_of(plot, offer.tree)
+                try:
+                    scan = scan_of(plot, offer.tree, axes, options, self._values.all)
+                    if scan is not None:
+                        self._values.check(plot.signal)
+                        offer.warnings.extend(axes.warnings)
+                        return scanned(scan, offer.tree, self._values)
+                except DAMAGES as broken:
+                    raise damaged(offer.file.name, broken) from broken
+        if options.sensor == SENSOR:
+            raise UnsupportedSource(
+                f"{offers[0].file.name} holds no frames at the points of a scan: none of its arrays has three or "
+                "four dimensions; choose HDF5, or leave the choice"
+            )
+        return None
 
     def _trees(self, paths: Sequence[Path]) -> list[tuple[Tree, OpenFile]]:
         """Those of the files that are no part of another one of them."""
@@ -114,8 +156,10 @@ class _FileOffer:
         offer = offered(tree)
         asked = _asked(tree, options.array)
         plots = [plot for plot in offer.plots if is_picture(plot.signal)]
-        if asked is not None and asked.key not in {plot.signal.key for plot in plots}:
-            plots.insert(0, Plot(asked.path, asked, None))
+        if asked is not None:
+            known = next((plot for plot in plots if plot.signal is asked), None)
+            plots = [plot for plot in plots if plot is not known]
+            plots.insert(0, replace(known, asked=True) if known else Plot(asked.path, asked, None, asked=True))
         if offer.missing and asked is None:
             link = offer.missing[0]
             raise UnreadableSource(
@@ -143,6 +187,23 @@ class _FileOffer:
             }
             said[entry.path] = {**_json(entry.attributes), **texts_}
         return said
+
+
+def _with_scan(source: Source, made: Scanned) -> Source:
+    rows, columns = made.scan.frames.shape
+    taken = {image.name for image in source.images}
+    images = [
+        replace(image, name=f"scan_{image.name}" if image.name in taken else image.name) for image in made.images
+    ]
+    return replace(
+        source,
+        sensor=SENSOR,
+        images=(*images, *source.images),
+        arrays=(made.array,),
+        reason=f"{made.scan.plot.path} holds frames of a detector at {rows} × {columns} points ({made.scan.why}); "
+        "what is summed over each frame is shown first",
+        warnings=(*made.warnings, *source.warnings),
+    )
 
 
 def _asked(tree: Tree, array: str | None) -> Dataset | None:

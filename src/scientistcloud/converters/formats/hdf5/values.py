@@ -84,6 +84,10 @@ class Values:
             ) from broken
         return block.astype(dataset.dtype, copy=False)
 
+    def written(self, dataset: Dataset, rank: int) -> Array | None:
+        """At which places of the first `rank` dimensions anything was ever written; None: that is not known."""
+        return None if dataset.handle.chunks is None else self._chunks.written(dataset, rank)
+
     def all(self, dataset: Dataset) -> Array:
         """All values of a small data set."""
         return self.read(dataset, tuple(slice(0, n) for n in dataset.shape))
