@@ -61,6 +61,7 @@ def test_a_running_conversion_is_shown_with_its_progress(site: Site) -> None:
     site.settled(dataset, DatasetStatus.CONVERTING)
     eventually(lambda: 0 < site.found(job_id).progress.fraction < 1, "told its progress")
     assert "of 20" in site.found(job_id).progress.step
+    assert "attempt 1 of 3 by worker ada" in site.settings.folder.log(job_id).read_text()
     assert site.form_of(dataset) is None
 
     site.settled(dataset, DatasetStatus.DONE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -281,6 +282,26 @@ def test_one_worker_takes_care_at_a_time_and_hands_over_when_it_leaves(place: Pl
     other.round()
     assert place.target(dataset).status is DatasetStatus.CONVERTING
     assert not place.store.meta.hold(ROLE, "ada", seconds=1)
+
+
+def test_two_that_take_care_at_once_do_no_harm(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(place.store.meta), "hold", lambda *_, **__: True)  # both were elected
+    promised = [place.dataset(wanted=wanted(f"convert:{n}")) for n in range(15)]
+    failed = [place.dataset() for _ in range(15)]
+    for dataset in failed:
+        place.queue.fail_job(place.claimed(dataset, priority=1), "no good", permanent=True)
+    others = [place.carer(f"worker-{n}") for n in range(2)]
+
+    threads = [threading.Thread(target=care.round) for care in (place.care, *others)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    place.care.round()  # who was overtaken while it looked leaves that to the next round
+
+    assert [len(place.queue.list_jobs(dataset_uuid=dataset)) for dataset in promised] == [1] * 15
+    assert {place.target(dataset).status for dataset in promised} == {DatasetStatus.CONVERSION_QUEUED}
+    assert {place.target(dataset).status for dataset in failed} == {DatasetStatus.CONVERSION_ERROR}
 
 
 def test_a_data_set_that_is_gone_is_no_reason_to_stop(place: Place) -> None:

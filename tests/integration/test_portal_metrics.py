@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +10,8 @@ from portal_site import Site, running_site
 from prometheus_client.parser import text_string_to_metric_families
 
 from scientistcloud.jobs import figures
-from scientistcloud.records import Person
+from scientistcloud.portal.recent import RecentStats
+from scientistcloud.records import Person, QueueStats
 
 
 @pytest.fixture
@@ -68,3 +70,36 @@ def test_the_figures_are_the_operator_s(site: Site) -> None:
 
     assert answer.status_code == 403
     assert "operator" in answer.json()["detail"]
+
+
+class Slow:
+    """A queue that takes a while to count, as a large one does."""
+
+    def __init__(self) -> None:
+        self.counted = 0
+        self.jobs = self
+
+    def stats(self) -> QueueStats:
+        self.counted += 1
+        time.sleep(0.05)
+        return QueueStats(by_status={"pending": self.counted})
+
+
+def test_a_large_queue_is_counted_for_all_who_ask_and_not_for_each() -> None:
+    slow = Slow()
+    recent = RecentStats(slow)  # type: ignore[arg-type]
+    began = time.monotonic()
+    while time.monotonic() < began + 0.3:
+        recent.get()
+
+    assert slow.counted == 1  # it is good for ten times as long as it took
+
+
+def test_the_figures_of_a_queue_are_counted_again_after_a_while() -> None:
+    slow = Slow()
+    recent = RecentStats(slow)  # type: ignore[arg-type]
+    first = recent.get()
+    deadline = time.monotonic() + 60
+    while recent.get() == first:
+        assert time.monotonic() < deadline, "it is never counted again"
+        time.sleep(0.02)

@@ -49,6 +49,7 @@ from scientistcloud.portal.pages import live as live_rows
 from scientistcloud.portal.pages import login, view
 from scientistcloud.portal.pages.errors import page_of_problem
 from scientistcloud.portal.problems import Problem, answer, problem_of
+from scientistcloud.portal.recent import RecentStats
 from scientistcloud.portal.static_files import PublicFiles
 from scientistcloud.ports import Store
 from scientistcloud.settings import MIB, Settings
@@ -80,6 +81,7 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
     app.state.store = store
     app.state.gate = Gate(settings, store)
     app.state.watcher = Watcher(store)
+    app.state.stats = RecentStats(store)
     app.state.decoding = Decoding()
     app.state.processor = UploadProcessor(
         store,

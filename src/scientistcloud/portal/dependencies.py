@@ -19,6 +19,7 @@ from starlette.types import Scope
 from scientistcloud.access import tokens
 from scientistcloud.access.rules import Action, may
 from scientistcloud.errors import Forbidden, NotFound, NotLoggedIn
+from scientistcloud.portal.recent import RecentStats
 from scientistcloud.ports import Store
 from scientistcloud.records import Dataset, Job, Person
 from scientistcloud.settings import Settings
@@ -134,6 +135,10 @@ def _settings(request: Request) -> Settings:
     return cast("Settings", request.app.state.settings)
 
 
+def _stats(request: Request) -> RecentStats:
+    return cast("RecentStats", request.app.state.stats)
+
+
 TheAsker = Annotated[Asker, Depends(_checked)]
 """Who asks, with the token that forms must carry."""
 Caller = Annotated[Person, Depends(_caller)]
@@ -144,6 +149,7 @@ OwnPage = Annotated[Person, Depends(_own_page)]
 """Who asks, from a page of ours that cannot carry the token; for what changes nothing here."""
 TheStore = Annotated[Store, Depends(_store)]
 TheSettings = Annotated[Settings, Depends(_settings)]
+TheStats = Annotated[RecentStats, Depends(_stats)]
 
 
 def find_dataset(store: Store, person: Person, uuid: str, action: Action) -> Dataset:

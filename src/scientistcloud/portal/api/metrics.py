@@ -10,7 +10,7 @@ from starlette.responses import Response
 from scientistcloud import __version__
 from scientistcloud.jobs.figures import COUNTED, Figure, gauges
 from scientistcloud.jobs.handling import living
-from scientistcloud.portal.dependencies import Operator, TheStore
+from scientistcloud.portal.dependencies import Operator, TheStats, TheStore
 from scientistcloud.portal.exposition import CONTENT_TYPE, text
 from scientistcloud.records import Count
 
@@ -20,12 +20,12 @@ _BUILD = Figure("scientistcloud_build_info", "gauge", "The version that serves")
 
 
 @router.get("/metrics", response_class=Response)
-def metrics(_operator: Operator, store: TheStore) -> Response:
+def metrics(_operator: Operator, store: TheStore, stats: TheStats) -> Response:
     """What waits and for what, claims, outcomes, durations, lease losses, wake-ups. Operators alone; 503 where the
     database does not answer."""
     alive = living(store.workers.all(), now=store.clock.now())
     build = Count(name=_BUILD.name, labels=(("version", __version__),), value=1)
-    families = [(_BUILD, [build]), *gauges(store.jobs.stats(), alive), *_counted(store.counters.all())]
+    families = [(_BUILD, [build]), *gauges(stats.get(), alive), *_counted(store.counters.all())]
     return Response(text(families), media_type=CONTENT_TYPE)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from fastapi import APIRouter
@@ -12,9 +13,10 @@ from scientistcloud.errors import NotFound
 from scientistcloud.jobs.handling import living, unhandled
 from scientistcloud.jobs.lifecycle import CANARY
 from scientistcloud.jobs.queue import JobQueueManager
-from scientistcloud.portal.dependencies import Operator, TheStore
+from scientistcloud.portal.dependencies import Operator, TheStats, TheStore
+from scientistcloud.portal.recent import RecentStats
 from scientistcloud.ports import Store
-from scientistcloud.records import JobStatus, QueueStats, Worker
+from scientistcloud.records import JobStatus, QueueStats, TypeStats, Worker
 
 router = APIRouter(tags=["queue"])
 
@@ -61,43 +63,42 @@ class Overview(BaseModel):
 
 
 @router.get("/api/queue")
-def queue(_operator: Operator, store: TheStore) -> Overview:
+def queue(_operator: Operator, store: TheStore, stats: TheStats) -> Overview:
     """What waits, runs and failed by job type, and who works. Operators alone."""
-    return overview(store)
+    return overview(store, stats)
 
 
 @router.post("/api/queue/types/{job_type}/pause")
-def pause_type(job_type: str, _operator: Operator, store: TheStore) -> Overview:
+def pause_type(job_type: str, _operator: Operator, store: TheStore, stats: TheStats) -> Overview:
     """Hand out no job of the type, to any worker, until it is resumed. Operators alone."""
     steer_type(store, job_type, paused=True)
-    return overview(store)
+    return overview(store, stats)
 
 
 @router.post("/api/queue/types/{job_type}/resume")
-def resume_type(job_type: str, _operator: Operator, store: TheStore) -> Overview:
+def resume_type(job_type: str, _operator: Operator, store: TheStore, stats: TheStats) -> Overview:
     """Hand out jobs of the type again. Operators alone."""
     steer_type(store, job_type, paused=False)
-    return overview(store)
+    return overview(store, stats)
 
 
 def steer_type(store: Store, job_type: str, *, paused: bool) -> None:
     """Pause or resume the type. Raises `NotFound` where neither jobs nor workers know it."""
-    workers = store.workers.all()
-    if job_type not in {row.job_type for row in _types(store.jobs.stats(), workers)}:
+    if job_type not in _names(store.jobs.stats(), store.workers.all()):
         raise NotFound(f"there is no job type {job_type[:80]!r}; /api/queue lists those that there are")
     queue = JobQueueManager(store)
     (queue.pause_type if paused else queue.resume_type)(job_type)
 
 
-def overview(store: Store) -> Overview:
-    """The queue at this moment."""
-    stats = store.jobs.stats()
+def overview(store: Store, recent: RecentStats) -> Overview:
+    """The queue at this moment; of a large one the figures of a moment ago."""
+    stats = recent.get()
     workers = store.workers.all()
     alive = living(workers, now=store.clock.now())
     running = Counter(job.worker_id for job in store.jobs.find(status=JobStatus.RUNNING, limit=_MOST_RUNNING))
     return Overview(
         by_status=dict(stats.by_status),
-        types=_types(stats, alive),
+        types=_types(stats, alive, paused=store.jobs.paused()),
         workers=[
             WorkerRow(
                 worker_id=worker.worker_id,
@@ -116,20 +117,24 @@ def overview(store: Store) -> Overview:
     )
 
 
-def _types(stats: QueueStats, workers: list[Worker]) -> list[TypeRow]:
+def _names(stats: QueueStats, workers: Iterable[Worker]) -> set[str]:
     """The types that jobs were created of, and those that workers could do."""
+    return {*stats.types, *(name for worker in workers for name in worker.job_types)} - {CANARY}
+
+
+def _types(stats: QueueStats, workers: list[Worker], *, paused: Sequence[str]) -> list[TypeRow]:
     missing = unhandled(stats, workers)
-    names = {*stats.types, *(name for worker in workers for name in worker.job_types)} - {CANARY}
+    nothing = TypeStats()
     return [
         TypeRow(
             job_type=name,
-            paused=figures.paused if figures else False,
-            waiting=dict(figures.waiting) if figures else {},
-            running=figures.running if figures else 0,
-            failed=dict(figures.failed) if figures else {},
-            oldest_claimable_seconds=figures.oldest_claimable_seconds if figures else None,
+            paused=name in paused,
+            waiting=dict(figures.waiting),
+            running=figures.running,
+            failed=dict(figures.failed),
+            oldest_claimable_seconds=figures.oldest_claimable_seconds,
             missing=missing.get(name),
         )
-        for name in sorted(names)
-        for figures in [stats.types.get(name)]
+        for name in sorted(_names(stats, workers))
+        for figures in [stats.types.get(name, nothing)]
     ]

@@ -14,7 +14,15 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from scientistcloud.datasets import steering
 from scientistcloud.portal.api.jobs import retry_failed
 from scientistcloud.portal.api.queue import overview, steer_type
-from scientistcloud.portal.dependencies import ChangedJob, Operator, SeenJob, TheAsker, TheSettings, TheStore
+from scientistcloud.portal.dependencies import (
+    ChangedJob,
+    Operator,
+    SeenJob,
+    TheAsker,
+    TheSettings,
+    TheStats,
+    TheStore,
+)
 from scientistcloud.portal.live import row_of, rows_of, snapshot
 from scientistcloud.portal.pages import words
 from scientistcloud.portal.pages.login import here
@@ -32,6 +40,7 @@ def show(
     request: Request,
     asker: TheAsker,
     store: TheStore,
+    stats: TheStats,
     show: Annotated[str, Query()] = "all",
     after: Annotated[str | None, Query()] = None,
 ) -> Response:
@@ -51,7 +60,7 @@ def show(
         chosen=chosen,
         rows=rows,
         more=more,
-        queue=overview(store) if asker.person.operator else None,
+        queue=overview(store, stats) if asker.person.operator else None,
         seen=snapshot(store, asker.person).structure,
         words=words,
     )
