@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -128,6 +129,96 @@ def test_a_folder_is_one_data_set_with_its_paths(browsing: Browsing, served: Ser
         (dataset,) = client.datasets(text="scan 7")
         assert [each["path"] for each in client.files(dataset["uuid"])] == [f"slice_{n}.tif" for n in range(3)]
         assert len(client.jobs(dataset["uuid"])) == 1
+
+
+def test_files_are_added_to_an_open_data_set_and_removed_before_it_is_closed(
+    browsing: Browsing, served: Served, tmp_path: Path
+) -> None:
+    folder = tmp_path / "scan 8"
+    folder.mkdir()
+    for number in range(3):
+        a_picture(folder / f"größe {number}.tif", seed=number)
+    browsing.log_in_here()
+    page = browsing.page
+    page.get_by_label("Convert it").uncheck()
+    page.set_input_files("#folder", folder)
+    page.locator(".card", has_text="scan 8").get_by_text("Stored").wait_for()
+    page.locator(".card", has_text="scan 8").click()
+
+    page.get_by_role("button", name="Add or remove files").click()
+    a_picture(tmp_path / "more.tif", seed=9)
+    page.set_input_files("#chosen-files", tmp_path / "more.tif")
+    table = page.locator("table.files")
+    table.get_by_text("more.tif").wait_for()
+    page.get_by_role("button", name="Remove größe 1.tif").click()
+    table.get_by_text("größe 1.tif").wait_for(state="detached")
+    page.get_by_role("button", name="Close and convert").click()
+    page.locator(".panel", has_text="Jobs").get_by_text("Conversion").first.wait_for()
+
+    with served.client() as client:
+        (dataset,) = client.datasets(text="scan 8")
+        names = [each["path"] for each in client.files(dataset["uuid"])]
+        assert names == ["größe 0.tif", "größe 2.tif", "more.tif"]
+        assert client.dataset(dataset["uuid"])["revision"] == 2
+        assert len(client.jobs(dataset["uuid"])) == 1
+
+
+@pytest.mark.long
+def test_ten_thousand_files_go_through_the_page_without_freezing_it_and_resume(
+    browsing: Browsing, served: Served, tmp_path: Path
+) -> None:
+    folder = tmp_path / "ten thousand"
+    for number in range(10_000):
+        place = folder / f"plate {number % 10}" / f"{number:05}.bin"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(number.to_bytes(4, "big") * 100)
+    browsing.expected += ["/api/uploads/"]
+    browsing.log_in_here()
+    page = browsing.page
+    page.get_by_label("Convert it").uncheck()
+    page.evaluate(
+        """() => {
+          window.longest = 0;
+          let last = performance.now();
+          setInterval(() => {
+            const now = performance.now();
+            longest = Math.max(longest, now - last);
+            last = now;
+          }, 10);
+        }"""
+    )
+    # The line breaks after some batches, and the page is closed in their middle.
+    batches = 0
+
+    def some(route: Route) -> None:
+        nonlocal batches
+        batches += 1
+        route.fallback() if batches <= 2 else route.abort("internetdisconnected")
+
+    page.route(re.compile("/api/uploads/batch"), some)
+    page.set_input_files("#folder", folder, timeout=600_000)
+    page.get_by_text("waits for the connection").wait_for(timeout=600_000)
+    assert page.evaluate("longest") < 5000
+    page.unroute_all(behavior="ignoreErrors")
+    browsing.open("/")
+    page.get_by_text("drop it again to go on").wait_for()
+    with served.client() as client:
+        (dataset,) = client.datasets(text="ten thousand")
+        there = len(list(client.files(dataset["uuid"])))
+        assert 0 < there < 10_000
+
+        page.get_by_label("Convert it").uncheck()
+        page.set_input_files("#folder", folder, timeout=600_000)
+        page.locator(".card", has_text="ten thousand").get_by_text("Stored").wait_for(timeout=600_000)
+
+        assert [each["uuid"] for each in client.datasets(text="ten thousand")] == [dataset["uuid"]]
+        files = {each["path"]: each["sha256"] for each in client.files(dataset["uuid"])}
+        expected = {
+            f"plate {n % 10}/{n:05}.bin": hashlib.sha256(n.to_bytes(4, "big") * 100).hexdigest()
+            for n in range(10_000)
+        }
+        assert files == expected
+        assert client.jobs(dataset["uuid"]) == []
 
 
 def test_an_upload_goes_on_where_it_was_after_a_reload(browsing: Browsing, served: Served, tmp_path: Path) -> None:

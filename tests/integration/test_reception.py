@@ -118,11 +118,12 @@ def test_a_sender_that_is_slow_but_steady_is_kept(
     uploads: UploadsFolder, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reception, "SLOW_BYTES", 10)
+    monkeypatch.setattr(reception, "SLOW_SECONDS", 1.0)  # a busy machine stands still for tenths of it
 
     async def steady() -> AsyncIterator[Message]:
         for n in range(60):
             yield chunk(b"x" * 10, more=n < 59)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.03)
 
     upload_id = opened(uploads, 600)
 

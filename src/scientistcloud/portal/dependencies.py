@@ -72,7 +72,7 @@ def gate(app_scope: Scope) -> Gate:
     return cast("Gate", app_scope["app"].state.gate)
 
 
-def authorise(scope: Scope, *, unsafe: bool) -> Person:
+def authorise(scope: Scope, *, unsafe: bool, shown: str | None = None) -> Person:
     """Who asks, for endpoints in raw ASGI; with `unsafe` the request must have come from our own pages.
 
     Reads a session from the database: a matter of microseconds, but call it from a thread where that counts.
@@ -81,7 +81,7 @@ def authorise(scope: Scope, *, unsafe: bool) -> Person:
     connection = HTTPConnection(scope)
     asker = gate(scope).asker(connection)
     if unsafe:
-        _require_own_page(asker, connection.headers, shown=connection.headers.get(CSRF_HEADER))
+        _require_own_page(asker, connection.headers, shown=shown or connection.headers.get(CSRF_HEADER))
     return asker.person
 
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from enum import Enum, auto
-from functools import partial
 from typing import Protocol
 
 from starlette.types import Receive
@@ -66,7 +65,8 @@ class Reception:
     checksum
         What the body has to give. Nothing of a body is promised before all of it has come and holds.
     grow
-        Reserves room for so many more bytes, for an upload whose length is not known yet; called in a thread.
+        Reserves room for so many more bytes at least, for an upload whose length is not known yet, and says for how
+        many; called in a thread.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Reception:
         *,
         room_bytes: int | None,
         checksum: Checksum | None = None,
-        grow: Callable[[int], None] | None = None,
+        grow: Callable[[int], int] | None = None,
     ) -> None:
         self._writing = writing
         self._receive = receive
@@ -160,8 +160,7 @@ class Reception:
         assert self._room is not None
         self._room -= size_bytes
         if self._room < 0 and self._grow is not None:
-            await self._in_thread(partial(self._grow, GROWTH_BYTES))
-            self._room += GROWTH_BYTES
+            self._room += await self._loop.run_in_executor(self._threads, self._grow, -self._room)
         return self._room >= 0
 
     async def _hand_over(self) -> None:

@@ -22,8 +22,10 @@ from scientistcloud.datasets.catalogue import Archive
 from scientistcloud.datasets.settling import settle
 from scientistcloud.errors import (
     InvalidTransition,
+    NoSpace,
     NotFound,
     ScientistCloudError,
+    TooLarge,
     Unavailable,
 )
 from scientistcloud.jobs.parameters import PARAMETERS_LIMIT_BYTES
@@ -181,10 +183,22 @@ class UploadProcessor:
             raise NotFound(f"there is no upload {upload_id}; begin a new one")
         return upload
 
-    def grow(self, writing: Writing, reserved_bytes: int, *, final: bool = False) -> None:
-        """Reserve room for an upload of unknown length; `final`: this is its length. Raises as `open_upload`."""
+    def grow(self, writing: Writing, needed_bytes: int, *, ahead_bytes: int = 0) -> None:
+        """Reserve room for an upload of unknown length: for so many bytes in all, and for more if there is.
+
+        Raises as `open_upload`.
+        """
         stored_bytes = self._stored_bytes(writing.upload.user)
-        self.uploads.grow(writing, reserved_bytes, final=final, stored_bytes=stored_bytes)
+        if ahead_bytes:
+            with suppress(TooLarge, NoSpace):
+                self.uploads.grow(writing, needed_bytes + ahead_bytes, final=False, stored_bytes=stored_bytes)
+                return
+        self.uploads.grow(writing, needed_bytes, final=False, stored_bytes=stored_bytes)
+
+    def declare(self, writing: Writing, length_bytes: int) -> None:
+        """The length that was not known is this. Raises as `open_upload`, also where more has come."""
+        stored_bytes = self._stored_bytes(writing.upload.user)
+        self.uploads.grow(writing, length_bytes, final=True, stored_bytes=stored_bytes)
 
     def assemble(self, upload_id: str) -> Upload:
         """Put the upload's parts together and complete it; the parts end. Goes on where a crash stopped it.
@@ -270,6 +284,13 @@ class UploadProcessor:
     def reopen(self, dataset_uuid: str) -> Dataset:
         """Open the data set for more files. Raises `NotFound`, `InvalidTransition`."""
         return catalogue.reopen(self.store, dataset_uuid)
+
+    def remove_file(self, dataset_uuid: str, path: str) -> None:
+        """Remove a source file of an open data set. Raises `NotFound`, `InvalidTransition` where it is closed."""
+        catalogue.require_open(self._known(dataset_uuid))
+        # The file first: a record without a file is seen and can be removed again, the other way round not.
+        self.places.remove(dataset_uuid, path)
+        self.store.datasets.remove_file(dataset_uuid, path)
 
     def convert_again(self, dataset_uuid: str, *, request: str, sensor: str | None = None) -> str:
         """Queue another conversion of the closed data set; the `job_id`, the same for the same `request`.

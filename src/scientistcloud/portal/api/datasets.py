@@ -188,6 +188,12 @@ def list_files(
     )
 
 
+@router.delete("/{uuid}/files/{path:path}", status_code=204)
+def remove_file(dataset: ChangedDataset, processor: TheProcessor, path: str) -> None:
+    """Remove a source file of an open data set; nothing happens where there is none. 409 where it is closed."""
+    processor.remove_file(dataset.uuid, path)
+
+
 @router.get("/{uuid}/jobs")
 def list_jobs(
     dataset: SeenDataset,

@@ -21,6 +21,7 @@ from typing import cast
 from urllib.parse import quote
 
 from fastapi import APIRouter
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -28,12 +29,13 @@ from starlette.types import Receive, Scope, Send
 
 from scientistcloud.access.rules import Action
 from scientistcloud.errors import InvalidParameters, NotFound, ScientistCloudError, TooLarge, Unavailable
+from scientistcloud.portal.api.upload_forms import MEDIA_TYPE, FormExchange
 from scientistcloud.portal.dependencies import SAFE_METHODS, authorise, find_dataset
 from scientistcloud.portal.exchange import Exchange, Refused, answered, send_answer
 from scientistcloud.portal.files import file_answer
 from scientistcloud.portal.guards import FILE_POLICY
 from scientistcloud.portal.problems import Problem
-from scientistcloud.portal.reception import End, Reception
+from scientistcloud.portal.reception import GROWTH_BYTES, End, Reception
 from scientistcloud.records import Person
 from scientistcloud.uploads import metadata
 from scientistcloud.uploads.checksum import ALGORITHMS, Checksum
@@ -74,11 +76,19 @@ class Uploads:
         self._assembling = ThreadPoolExecutor(max_workers=1, thread_name_prefix="assembling")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = _TusExchange(scope, receive, self._threads, self._digests, self._assembling)
-        response = await answered(exchange.respond)
-        response.headers["Tus-Resumable"] = VERSION
+        if _is_form(scope):
+            response = await answered(FormExchange(scope, receive, self._threads).respond)
+        else:
+            exchange = _TusExchange(scope, receive, self._threads, self._digests, self._assembling)
+            response = await answered(exchange.respond)
+            response.headers["Tus-Resumable"] = VERSION
         response.headers["Cache-Control"] = "no-store"
         await send_answer(response, scope, receive, send)
+
+
+def _is_form(scope: Scope) -> bool:
+    content_type = Headers(scope=scope).get("content-type", "")
+    return scope["method"] == "POST" and not scope["path_params"] and content_type.startswith(MEDIA_TYPE)
 
 
 class _TusExchange(Exchange):
@@ -288,7 +298,7 @@ class _TusExchange(Exchange):
             self.require_offset(upload.offset_bytes, writing.upload)  # an older request may have added some
             grow = None
             if writing.upload.length_bytes is None and declared is not None:
-                await self.in_thread(processor.grow, writing, declared, final=True)
+                await self.in_thread(processor.declare, writing, declared)
             elif writing.upload.length_bytes is None:
                 needed = upload.offset_bytes + (self.body_bytes() or 0)
                 await self.in_thread(processor.grow, writing, max(needed, writing.upload.reserved_bytes))
@@ -390,8 +400,10 @@ class _TusExchange(Exchange):
             raise TooLarge(f"the body would end at byte {end_bytes}, but {length_bytes} were declared; send those")
 
 
-def _grow(processor: UploadProcessor, writing: Writing, more_bytes: int) -> None:
-    processor.grow(writing, writing.upload.reserved_bytes + more_bytes)
+def _grow(processor: UploadProcessor, writing: Writing, lacking_bytes: int) -> int:
+    before = writing.upload.reserved_bytes
+    processor.grow(writing, before + lacking_bytes, ahead_bytes=GROWTH_BYTES)
+    return writing.upload.reserved_bytes - before
 
 
 def _put_together(processor: UploadProcessor, upload_id: str) -> None:

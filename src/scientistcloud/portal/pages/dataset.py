@@ -10,7 +10,7 @@ from math import sqrt
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Form, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from scientistcloud.access.rules import Action, may
@@ -19,6 +19,7 @@ from scientistcloud.errors import NotFound
 from scientistcloud.layout import CONVERTED, CONVERTED_IDX
 from scientistcloud.portal import viewer_state
 from scientistcloud.portal.api.data import Publication, is_idx, pictures, publication, value_address
+from scientistcloud.portal.api.datasets import TheProcessor
 from scientistcloud.portal.colours import COLOUR_MAPS
 from scientistcloud.portal.dependencies import ChangedDataset, SeenDataset, TheAsker, TheSettings, TheStore
 from scientistcloud.portal.forms import Histogram, Picture, PictureAxis, find_picture
@@ -70,6 +71,7 @@ def show(
         panel=panel(dataset, shown, picture) if picture and shown else None,
         details=details(dataset, picture),
         idx=is_idx(dataset),
+        is_open=dataset.closed_at is None,
         files=files[:PAGE_FILES],
         more_files=files[PAGE_FILES - 1].path if len(files) > PAGE_FILES else None,
         snippets=[] if shown and shown.quick else _snippets(dataset, picture, request, settings),
@@ -77,6 +79,27 @@ def show(
         words=words,
         quote=quote,
     )
+
+
+@router.post("/datasets/{uuid}/open")
+def open_again(dataset: ChangedDataset, processor: TheProcessor) -> Response:
+    """Open it for more files, and back to its page."""
+    processor.reopen(dataset.uuid)
+    return RedirectResponse(f"/datasets/{dataset.uuid}#files", HTTPStatus.SEE_OTHER)
+
+
+@router.post("/datasets/{uuid}/close")
+def close(dataset: ChangedDataset, processor: TheProcessor, convert: Annotated[bool, Form()] = True) -> Response:
+    """All files are there; back to its page."""
+    processor.close(dataset.uuid, convert=convert)
+    return RedirectResponse(f"/datasets/{dataset.uuid}", HTTPStatus.SEE_OTHER)
+
+
+@router.post("/datasets/{uuid}/remove")
+def remove_file(dataset: ChangedDataset, processor: TheProcessor, path: Annotated[str, Form()]) -> Response:
+    """Remove one file of an open data set, and back to the others."""
+    processor.remove_file(dataset.uuid, path)
+    return RedirectResponse(f"/datasets/{dataset.uuid}#files", HTTPStatus.SEE_OTHER)
 
 
 @router.post("/datasets/{uuid}/delete")

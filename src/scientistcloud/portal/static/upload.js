@@ -1,12 +1,15 @@
 // Uploads from the page: files and folders, by tus, going on where they were after a cut or a reload.
 //
 // What is dropped at once is one data set. A single file opens its own and its completion closes it; several are
-// sent into a data set that is opened before and closed after them. Dropping the same again goes on with it.
+// sent into a data set that is opened before and closed after them, small ones in tars of thousands. Dropping the
+// same again goes on with it. On the page of an open data set, what is dropped is added to that one.
 (() => {
   const ENDPOINT = "/api/uploads/";
   const AT_ONCE = 4;
   const CHUNK = 64 * 2 ** 20;
-  const SMALL = 2 ** 20; // sent along with the request that creates the upload
+  const SMALL = 2 ** 20; // several such go in batches, one alone along with the request that creates its upload
+  const BATCH_BYTES = 16 * 2 ** 20;
+  const BATCH_FILES = 2000;
   const PATIENCE = [0, 1000, 3000, 5000, ...Array(2000).fill(10000)]; // hours: a laptop's lid is closed for long
   const NOT_DATA = new Set([".DS_Store", "Thumbs.db", "desktop.ini"]);
   const MEMORY = "scientistcloud-uploads";
@@ -16,6 +19,8 @@
   const template = document.getElementById("upload-row");
   const drop = document.getElementById("drop");
   if (!list || !tus.isSupported) return;
+  const into = list.dataset.into ?? null; // the open data set that this page shows
+  const converts = () => document.getElementById("convert")?.checked ?? true;
 
   // -- what is remembered over a reload -----------------------------------------------------------
 
@@ -72,6 +77,65 @@
     }
   }
 
+  // -- tars ---------------------------------------------------------------------------------------
+
+  const encoder = new TextEncoder();
+
+  /** The header of a file in a tar (ustar; before it a pax header where the name needs one). */
+  function tarHeader(path, size, type = "0") {
+    const name = encoder.encode(path);
+    const plain = name.length <= 100 && name.length === path.length;
+    if (!plain && type === "0") {
+      const record = paxRecord("path", path);
+      const padding = new Uint8Array((512 - (record.length % 512)) % 512);
+      return [...tarHeader("pax", record.length, "x"), record, padding, ...tarHeader("long", size)];
+    }
+    const block = new Uint8Array(512);
+    const put = (text, at) => block.set(encoder.encode(text), at);
+    block.set(name, 0);
+    put("0000644\0", 100);
+    put("0000000\0", 108);
+    put("0000000\0", 116);
+    put(`${size.toString(8).padStart(11, "0")}\0`, 124);
+    put("00000000000\0", 136);
+    put("        ", 148);
+    put(type, 156);
+    put("ustar\u000000", 257);
+    put(`${block.reduce((sum, each) => sum + each, 0).toString(8).padStart(6, "0")}\0 `, 148);
+    return [block];
+  }
+
+  function paxRecord(key, value) {
+    const rest = encoder.encode(` ${key}=${value}\n`);
+    let length = rest.length;
+    while (`${length}`.length + rest.length !== length) length = `${length}`.length + rest.length;
+    return encoder.encode(`${length} ${key}=${value}\n`);
+  }
+
+  /** A Blob that reads the files when it is sent. */
+  function tar(items) {
+    const parts = [];
+    for (const { file, path } of items) {
+      parts.push(...tarHeader(path, file.size), file, new Uint8Array((512 - (file.size % 512)) % 512));
+    }
+    return new Blob([...parts, new Uint8Array(1024)]);
+  }
+
+  /** One attempt to send a batch; `abort` ends it. Its `promise` gives the answer's status and text, 0 for no line. */
+  function putTar(dataset, items, onProgress) {
+    const request = new XMLHttpRequest();
+    const promise = new Promise((resolve) => {
+      request.open("PUT", `${ENDPOINT}batch?dataset=${dataset}`);
+      request.setRequestHeader("X-CSRF-Token", csrf);
+      request.setRequestHeader("Content-Type", "application/x-tar");
+      request.upload.onprogress = (event) => { if (event.lengthComputable) onProgress(event.loaded / event.total); };
+      request.onload = () => resolve({ status: request.status, text: request.responseText });
+      request.onerror = request.onabort = () => resolve({ status: 0, text: "" });
+      request.send(tar(items));
+    });
+    return { promise, abort: () => request.abort() };
+  }
+
   // -- one drop -----------------------------------------------------------------------------------
 
   class Drop {
@@ -82,19 +146,29 @@
       this.total = files.reduce((sum, each) => sum + each.file.size, 0);
       this.key = fingerprint(name, files);
       this.sent = new Map(); // path -> bytes
+      this.sentBytes = 0;
       this.waiting = [...files];
-      this.running = new Map(); // path -> tus.Upload
+      this.running = new Map(); // path -> tus.Upload, or the batch that is being sent
       this.rate = new Rate();
       this.state = "starting";
-      this.dataset = memory.get(this.key)?.dataset ?? null;
+      this.convert = converts();
+      this.dataset = into ?? memory.get(this.key)?.dataset ?? null;
       this.row = new Row(this);
     }
 
-    get single() { return this.files.length === 1 && !this.files[0].path.includes("/"); }
+    note(path, size) {
+      this.sentBytes += size - (this.sent.get(path) ?? 0);
+      this.sent.set(path, size);
+    }
+
+    get single() { return !into && this.convert && this.files.length === 1 && !this.files[0].path.includes("/"); }
 
     async begin() {
       try {
-        if (!this.single) await this.openDataset();
+        if (!this.single) {
+          await this.openDataset();
+          this.gather();
+        }
         this.remember();
         this.state = "sending";
         this.fill();
@@ -104,29 +178,50 @@
     async openDataset() {
       if (this.dataset) {
         const known = await api("GET", `/api/datasets/${this.dataset}`).catch(() => null);
-        if (known?.status === "uploading") return this.skipThere();
+        if (known?.closed_at === null) return this.skipThere();
+        if (into) throw new Error("the data set is closed; open it for more files first");
       }
       this.dataset = (await api("POST", "/api/datasets", { name: this.name })).uuid;
+    }
+
+    /** Small files go in batches, where there are several. */
+    gather() {
+      const small = this.waiting.filter(({ file }) => file.size <= SMALL);
+      if (small.length < 2) return;
+      const batches = [];
+      let batch = [];
+      let size = 0;
+      for (const item of small) {
+        if (batch.length >= BATCH_FILES || (batch.length && size + item.file.size > BATCH_BYTES)) {
+          batches.push({ batch });
+          batch = [];
+          size = 0;
+        }
+        batch.push(item);
+        size += item.file.size;
+      }
+      batches.push({ batch });
+      this.waiting = [...batches, ...this.waiting.filter(({ file }) => file.size > SMALL)];
     }
 
     /** Leave out what arrived before the page was closed. */
     async skipThere() {
       const there = new Map();
       for (let after = ""; ;) {
-        const query = after ? `?limit=1000&after=${encodeURIComponent(after)}` : "?limit=1000";
+        const query = after ? `?limit=10000&after=${encodeURIComponent(after)}` : "?limit=10000";
         const { files } = await api("GET", `/api/datasets/${this.dataset}/files${query}`);
         for (const each of files) there.set(each.path, each.size_bytes);
-        if (files.length < 1000) break;
+        if (files.length < 10000) break;
         after = files.at(-1).path;
       }
       this.waiting = this.waiting.filter(({ file, path }) => {
         if (there.get(path) !== file.size) return true;
-        this.sent.set(path, file.size);
+        this.note(path, file.size);
         return false;
       });
     }
 
-    remember() { memory.put(this.key, { name: this.name, dataset: this.dataset, total: this.total, count: this.files.length, since: Date.now() }); }
+    remember() { if (!into) memory.put(this.key, { name: this.name, dataset: this.dataset, total: this.total, count: this.files.length, since: Date.now() }); }
 
     fill() {
       while (this.state === "sending" && this.running.size < AT_ONCE && this.waiting.length) this.send(this.waiting.shift());
@@ -134,7 +229,42 @@
       this.row.show();
     }
 
+    async sendBatch(item) {
+      const { batch } = item;
+      const key = batch[0].path;
+      for (let tries = 0; ; tries += 1) {
+        const sending = putTar(this.dataset, batch, (share) => {
+          for (const { file, path } of batch) this.note(path, Math.floor(share * file.size));
+          this.offline = false;
+          this.row.soon();
+        });
+        this.running.set(key, { ...sending, url: "", start: () => {} });
+        const { status, text } = await sending.promise;
+        if (status === 200) {
+          for (const { file, path } of batch) this.note(path, file.size);
+          this.running.delete(key);
+          this.fill();
+          return;
+        }
+        for (const { path } of batch) this.note(path, 0);
+        if (this.state !== "sending") { // paused, cancelled or failed
+          this.running.delete(key);
+          this.waiting.unshift(item);
+          return;
+        }
+        if (status !== 0 && status < 500 || tries >= PATIENCE.length) {
+          this.running.delete(key);
+          this.fail(reason(status, text));
+          return;
+        }
+        this.offline = status === 0;
+        this.row.soon();
+        await new Promise((resolve) => setTimeout(resolve, PATIENCE[tries]));
+      }
+    }
+
     send(item) {
+      if (item.batch) { this.sendBatch(item); return; }
       const { file, path } = item;
       const metadata = { filename: file.name, filetype: file.type };
       if (!this.single) Object.assign(metadata, { dataset: this.dataset, relativePath: path });
@@ -148,8 +278,9 @@
         removeFingerprintOnSuccess: true,
         // The library's own leaves out folder and data set, so equal names in two folders would collide.
         fingerprint: () => Promise.resolve(["scientistcloud", this.key, path, file.size, file.lastModified].join("|")),
+        onUploadUrlAvailable: () => { if (upload.halting) halt(upload, upload.halting); },
         onAfterResponse: (_request, answer) => this.learn(answer.getHeader("Dataset-UUID")),
-        onProgress: (sent) => { this.sent.set(path, sent); this.offline = false; this.row.soon(); },
+        onProgress: (sent) => { this.note(path, sent); this.offline = false; this.row.soon(); },
         onShouldRetry: (error) => {
           const status = error.originalResponse?.getStatus() ?? 0;
           const again = status === 0 || status >= 500 || status === 409 || status === 423;
@@ -157,7 +288,7 @@
           if (again) this.row.soon();
           return again;
         },
-        onSuccess: () => { this.running.delete(path); this.sent.set(path, file.size); this.fill(); },
+        onSuccess: () => { this.running.delete(path); this.note(path, file.size); this.fill(); },
         onError: (error) => {
           const answer = error.originalResponse;
           this.fail(answer ? reason(answer.getStatus(), answer.getBody()) : "the connection is gone; drop it again to go on");
@@ -181,29 +312,33 @@
       this.state = "closing";
       this.row.show();
       try {
-        if (!this.single) await api("POST", `/api/datasets/${this.dataset}/close`, {});
+        if (!this.single && !into) await api("POST", `/api/datasets/${this.dataset}/close`, { convert: this.convert });
         memory.forget(this.key);
         this.state = "done";
         this.row.leave();
+        if (into && !drops.size) location.reload(); // with the new files in the table
       } catch (error) { this.fail(error.message); }
     }
 
     pause() {
       this.state = "paused";
       this.rate.reset();
-      for (const upload of this.running.values()) upload.abort();
+      for (const upload of this.running.values()) halt(upload, "for now");
       this.row.show();
     }
 
     goOn() {
       this.state = "sending";
-      for (const upload of this.running.values()) upload.start();
+      for (const upload of this.running.values()) {
+        if (upload.halting) upload.halting = null; // it is just being opened, and goes on by itself
+        else upload.start();
+      }
       this.fill();
     }
 
     cancel() {
       this.state = "cancelled";
-      for (const upload of this.running.values()) upload.abort(true).catch(() => {});
+      for (const upload of this.running.values()) halt(upload, "for good");
       memory.forget(this.key);
       this.row.leave();
     }
@@ -211,9 +346,16 @@
     fail(message) {
       this.state = "failed";
       this.message = message;
-      for (const upload of this.running.values()) upload.abort();
+      for (const upload of this.running.values()) halt(upload, "for now");
       this.row.show();
     }
+  }
+
+  /** Stop an upload; "for good": its server forgets it too. One that is just being opened has no address yet: later. */
+  function halt(upload, how) {
+    upload.halting = upload.url === null ? how : null;
+    if (upload.halting) return;
+    Promise.resolve(upload.abort(how === "for good")).catch(() => {});
   }
 
   function fingerprint(name, files) {
@@ -246,7 +388,7 @@
 
     show() {
       const { drop } = this;
-      const sent = Math.min(drop.total, [...drop.sent.values()].reduce((sum, each) => sum + each, 0));
+      const sent = Math.min(drop.total, drop.sentBytes);
       if (drop.state === "sending") drop.rate.note(sent);
       // 100 % is for what has arrived; rounding up would be a lie.
       const percent = drop.total ? Math.floor((100 * sent) / drop.total) : 0;
@@ -307,7 +449,7 @@
   }
   document.addEventListener("htmx:after:swap", hideOwn);
 
-  for (const [key, { name, total, since }] of Object.entries(memory.all())) {
+  for (const [key, { name, total, since }] of into ? [] : Object.entries(memory.all())) {
     if (Date.now() - since > 7 * 86400e3) { memory.forget(key); continue; }
     const row = template.content.firstElementChild.cloneNode(true);
     row.dataset.unfinished = key;
@@ -338,9 +480,9 @@
     return names.length === 1 ? sorted[0] : `${sorted[0]} and ${names.length - 1} more`;
   }
 
-  document.getElementById("files").addEventListener("change", chosen);
+  document.getElementById(into ? "chosen-files" : "files").addEventListener("change", chosen);
   document.getElementById("folder").addEventListener("change", chosen);
-  document.getElementById("upload").addEventListener("click", () => document.getElementById("files").click());
+  document.getElementById("upload")?.addEventListener("click", () => document.getElementById("files").click());
 
   async function walk(entry, path, found) {
     if (entry.isFile) {
