@@ -72,6 +72,10 @@ class Settings(BaseSettings):
     archive_max_ratio: Annotated[float, Field(gt=1)] = 200
     #: Whether imports may reach this machine and private networks.
     import_private_addresses: bool = False
+    #: Folders below which data may be registered where they lie, separated by ":".
+    register_roots: str = ""
+    #: Files that are registered may not have changed for so long.
+    register_quiet_seconds: Annotated[float, Field(ge=0)] = 10
     keep_jobs_days: Annotated[float, Field(gt=0)] = 90
     #: Finished jobs beyond so many go too, the oldest first; None: no limit.
     keep_jobs: Annotated[int | None, Field(ge=0)] = None
@@ -110,6 +114,10 @@ class Settings(BaseSettings):
     @property
     def store_url(self) -> str:
         return self.database_url or f"sqlite:///{self.folder.database}"
+
+    @property
+    def register_folders(self) -> tuple[Path, ...]:
+        return tuple(Path(each).expanduser().absolute() for each in self.register_roots.split(os.pathsep) if each)
 
     @property
     def for_tasks(self) -> dict[str, Any]:

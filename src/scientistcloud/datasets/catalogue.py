@@ -88,6 +88,23 @@ def open_import(
     return dataset
 
 
+def open_registered(store: Store, *, user: str, name: str, sensor: str, place: str) -> Dataset:
+    """A new data set whose files lie at the path `place` and stay there; open until it is closed."""
+    now = store.clock.now()
+    dataset = Dataset(
+        uuid=new_uuid(),
+        user=user,
+        name=checked_name(name),
+        sensor=checked_sensor(sensor),
+        status=DatasetStatus.UPLOADING,
+        place=place,
+        created_at=now,
+        updated_at=now,
+    )
+    store.datasets.add(dataset)
+    return dataset
+
+
 def new_uuid() -> str:
     """The uuid of a data set to come."""
     return str(uuid.uuid4())
@@ -116,12 +133,12 @@ def close(
         wanted = _work_on(named, archive, revision=dataset.revision + 1) if convert else None
         return after(named, Closed(wanted, store.clock.now()))
 
-    return _change(store, dataset_uuid, closed)
+    return change(store, dataset_uuid, closed)
 
 
 def reopen(store: Store, dataset_uuid: str) -> Dataset:
     """Open for more files. Raises `NotFound`; `InvalidTransition` while a job works on it."""
-    return _change(store, dataset_uuid, lambda dataset: after(dataset, Reopened()))
+    return change(store, dataset_uuid, lambda dataset: after(dataset, Reopened()))
 
 
 def want_conversion(
@@ -142,7 +159,7 @@ def want_conversion(
         work = _work_on(named, archive, revision=dataset.revision, request=request)
         return after(named, ConversionWanted(work))
 
-    return _change(store, dataset_uuid, wanting)
+    return change(store, dataset_uuid, wanting)
 
 
 def fail_upload(store: Store, dataset_uuid: str, message: str) -> Dataset:
@@ -156,7 +173,7 @@ def fail_upload(store: Store, dataset_uuid: str, message: str) -> Dataset:
             after(dataset, UploadFailed(message)), deleted_at=store.clock.now() if empty else dataset.deleted_at
         )
 
-    return _change(store, dataset_uuid, failed)
+    return change(store, dataset_uuid, failed)
 
 
 def describe(
@@ -222,13 +239,13 @@ def _work_on(dataset: Dataset, archive: Archive | None, *, revision: int, reques
     )
 
 
-def _change(store: Store, dataset_uuid: str, change: Callable[[Dataset], Dataset]) -> Dataset:
+def change(store: Store, dataset_uuid: str, to: Callable[[Dataset], Dataset]) -> Dataset:
     """Read, change and write the record by compare-and-set, again where somebody else wrote in between."""
     for _ in range(_TRIES):
         before = store.datasets.get(dataset_uuid)
         if before is None or before.deleted_at is not None:
             raise NotFound(f"there is no data set {dataset_uuid}; your list shows those that there are")
-        changed = change(before)
+        changed = to(before)
         if changed == before:
             return before
         try:
@@ -242,3 +259,5 @@ def require_open(dataset: Dataset) -> None:
     """Raises `InvalidTransition` where no file can be added."""
     if dataset.closed_at is not None:
         raise InvalidTransition(f"data set {dataset.uuid} is closed; open it again to add files")
+    if dataset.place is not None:
+        raise InvalidTransition(f"the files of data set {dataset.uuid} stay at {dataset.place}; add them there")

@@ -68,6 +68,14 @@ class Reopened:
 
 
 @dataclass(frozen=True, slots=True)
+class SourcesChanged:
+    """Files of a registered data set changed or went; `wanted` is a conversion, where a rule asks for one."""
+
+    notice: str
+    wanted: Wanted | None
+
+
+@dataclass(frozen=True, slots=True)
 class UploadFailed:
     """The upload will not go on."""
 
@@ -100,7 +108,7 @@ class RemovalDue:
     wanted: Wanted
 
 
-Event = Closed | Reopened | UploadFailed | ConversionWanted | Deleted | Restored | RemovalDue
+Event = Closed | Reopened | SourcesChanged | UploadFailed | ConversionWanted | Deleted | Restored | RemovalDue
 
 
 def after(dataset: D, event: Event) -> D:
@@ -118,6 +126,11 @@ def after(dataset: D, event: Event) -> D:
                 wanted=wanted,
             )
         case Reopened():
+            if dataset.place is not None:
+                raise InvalidTransition(
+                    f"the files of data set {dataset.uuid} stay where they lie, so none is added here; add it at "
+                    f"{dataset.place}"
+                )
             if dataset.closed_at is None and dataset.status is not DatasetStatus.UPLOAD_ERROR:
                 return dataset
             if dataset.status in (DatasetStatus.CONVERTING, DatasetStatus.UNZIPPING, DatasetStatus.UPLOADING):
@@ -125,6 +138,9 @@ def after(dataset: D, event: Event) -> D:
                     f"data set {dataset.uuid} is {dataset.status}; cancel its job or wait for it, then add files"
                 )
             return replace(dataset, status=DatasetStatus.UPLOADING, error=None, closed_at=None, wanted=None)
+        case SourcesChanged(notice, wanted):
+            changed = replace(dataset, revision=dataset.revision + 1, notice=notice)
+            return changed if wanted is None else after(changed, ConversionWanted(wanted))
         case UploadFailed(message):
             if dataset.closed_at is not None:
                 raise AlreadyFinished(f"data set {dataset.uuid} is closed; its upload cannot fail any more")
@@ -186,8 +202,8 @@ def fulfilled(dataset: D) -> D:
 
 
 def published(dataset: D, *, form: dict[str, Any], sensor: str | None) -> D:
-    """`dataset` with a new form; its status follows from the job."""
-    return replace(dataset, forms=(form,), sensor=sensor or dataset.sensor)
+    """`dataset` with a new form, made of the sources as they are now; its status follows from the job."""
+    return replace(dataset, forms=(form,), sensor=sensor or dataset.sensor, notice=None)
 
 
 def _ended(dataset: D, job: Job) -> D:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +30,7 @@ from scientistcloud.errors import (
 from scientistcloud.jobs.queue import JobQueueManager
 from scientistcloud.layout import QUICKLOOK, DataFolder
 from scientistcloud.logs import facts
+from scientistcloud.places import state_of
 from scientistcloud.ports import FormStore, Store
 from scientistcloud.records import ConversionTarget, Job, JobError, Json, Progress
 from scientistcloud.service.arrival import bring, brought_before
@@ -66,6 +67,7 @@ class Workplace:
     log_bytes: int
     #: What tasks may see of the settings: `tasks.contract.Work.allowed`.
     allowed: Json
+    register_roots: Sequence[Path]
 
 
 class _Cut(Exception):
@@ -168,7 +170,7 @@ class Attempt:
         elif target is None or target.deleted_at is not None:
             raise InvalidParameters(f"there is no data set {job.dataset_uuid}; it was removed, so the job ends")
         self._insist(lambda: settle(place.store, job.dataset_uuid, token=job.token))
-        source = self._source()
+        source = self._source(target)
         output = place.forms.begin(job.dataset_uuid, job_id=job.job_id, token=job.token)
         if output is None:
             self._log.note("an earlier attempt has published the result; only its records are missing")
@@ -350,16 +352,26 @@ class Attempt:
 
     # -- what is asked for -------------------------------------------------------------------------
 
-    def _source(self) -> Path:
-        """Where to read: what `input_path` names, else the source files. Both paths must be the data set's own."""
+    def _source(self, target: ConversionTarget | None) -> Path:
+        """Where to read: what `input_path` names, else the source files. Both paths must be the data set's own.
+
+        Those of a registered data set are its place, under a folder that the operator allows.
+        """
         own = self._place.folder.dataset(self.job.dataset_uuid)
         parameters: dict[str, Any] = dict(self.job.parameters)
+        if target is not None and target.place is not None and self.job.job_type != DELETION:
+            place, parameters = Path(target.place), {**parameters, "input_path": None}
+            if not state_of(place, self._place.register_roots):
+                raise UnreadableSource(f"{place} is gone, or holds no file; put it back, then convert again")
+            own_source = place
+        else:
+            own_source = own.source
         paths = {
             name: self._inside(own.root, name, parameters[name])
             for name in ("input_path", "output_path")
             if parameters.get(name) is not None
         }
-        source = paths.get("input_path", own.source)
+        source = paths.get("input_path", own_source)
         if "input_path" in paths and not source.exists():
             raise UnreadableSource(f"{parameters['input_path']} is not there any more; upload the files again")
         return source

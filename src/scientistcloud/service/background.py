@@ -96,6 +96,7 @@ class BackgroundService:
             file_bytes=self.settings.slot_file_bytes or self.settings.max_upload_bytes,
             log_bytes=self.settings.log_bytes,
             allowed=self.settings.for_tasks,
+            register_roots=self.settings.register_folders,
         )
         self._running: dict[Attempt, threading.Thread] = {}
         self._free = threading.Semaphore(slots)

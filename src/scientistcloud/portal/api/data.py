@@ -10,6 +10,7 @@ show the first of `multiscales` alone; where the viewer cannot read the dtype, a
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -25,6 +26,7 @@ from scientistcloud.portal.dependencies import SeenDataset, TheSettings
 from scientistcloud.portal.files import file_answer
 from scientistcloud.portal.forms import METADATA, Picture, find_picture, metadata_of, pictures_of
 from scientistcloud.portal.guards import FILE_POLICY
+from scientistcloud.portal.sources import source_of
 from scientistcloud.portal.viewer_metadata import chunk_index, float32_array, only_picture
 from scientistcloud.portal.viewer_state import missing_values
 from scientistcloud.records import Dataset
@@ -104,7 +106,8 @@ def get_file(dataset: SeenDataset, path: str, request: Request, settings: TheSet
     folder = settings.folder.dataset(dataset.uuid)
     kind, _, rest = path.partition("/")
     if kind == "source" and rest:
-        return _source_file(folder.source, rest, request)
+        root, parts = source_of(dataset, settings, rest)
+        return _source_file(root, parts, request)
     if kind == CONVERTED and rest:
         return _form_file(folder.converted, rest, request, FRESH)
     if _is_of_idx(path):
@@ -179,8 +182,7 @@ def _form_file(root: Path, path: str, request: Request, cache: str) -> Response:
     return file_answer(root, parts, request, media_type=media_type, headers=_file_headers(cache))
 
 
-def _source_file(root: Path, path: str, request: Request) -> Response:
-    parts = path.split("/")
+def _source_file(root: Path, parts: Sequence[str], request: Request) -> Response:
     headers = _file_headers(FRESH)
     # Kept, never shown: an uploaded page must not run as one of ours.
     headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(parts[-1], safe='')}"

@@ -51,6 +51,10 @@ class DatasetRow(BaseModel):
     closed_at: datetime | None
     #: How often it was closed.
     revision: int
+    #: Where its files lie, if they were registered there; null: in the data folder.
+    place: str | None
+    #: What one should know of its files, such as that one changed since; null while there is nothing.
+    notice: str | None
     #: When it was deleted; null while it is not. It can be restored for some days.
     deleted_at: datetime | None
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +19,7 @@ from scientistcloud.errors import NotFound
 from scientistcloud.layout import CONVERTED
 from scientistcloud.portal.dependencies import SeenDataset, TheSettings, TheStore
 from scientistcloud.portal.files import Span, open_beneath, span_of
+from scientistcloud.portal.sources import source_of
 from scientistcloud.portal.zipping import Member, ZipStream
 from scientistcloud.ports import Store
 from scientistcloud.records import Dataset, DatasetFile
@@ -84,8 +85,12 @@ def get_source(dataset: SeenDataset, request: Request, store: TheStore, settings
     if not files:
         raise NotFound(f"data set {dataset.uuid} has no file yet")
     members = [Member(path, size_bytes) for path, size_bytes, _ in files]
-    root = settings.folder.dataset(dataset.uuid).source
-    return _zip(root, members, request, dataset, kind="source", state=repr(files))
+
+    def open_source(name: str) -> int:
+        root, parts = source_of(dataset, settings, name)
+        return open_beneath(root, parts)
+
+    return _zip(open_source, members, request, dataset, kind="source", state=repr(files))
 
 
 @router.get("/data/{uuid}/converted.zip", response_class=Response)
@@ -94,7 +99,8 @@ def get_converted(dataset: SeenDataset, request: Request, settings: TheSettings)
     """The converted form as a zip; `Range` goes on where a line broke."""
     folder, token = _form(dataset, settings)
     members = [Member(f"{folder.name}/{path}", (folder / path).stat().st_size) for path in _files_below(folder)]
-    return _zip(folder.parent, members, request, dataset, kind="converted", state=str(token))
+    opened = partial(_open_below, folder.parent)
+    return _zip(opened, members, request, dataset, kind="converted", state=str(token))
 
 
 def _form(dataset: Dataset, settings: Settings) -> tuple[Path, int]:
@@ -125,14 +131,24 @@ def _known_checksums(etag: str) -> dict[int, int]:
     return {}
 
 
+def _open_below(root: Path, name: str) -> int:
+    return open_beneath(root, name.split("/"))
+
+
 def _zip(
-    root: Path, members: Sequence[Member], request: Request, dataset: Dataset, *, kind: str, state: str
+    opened: Callable[[str], int],
+    members: Sequence[Member],
+    request: Request,
+    dataset: Dataset,
+    *,
+    kind: str,
+    state: str,
 ) -> Response:
     etag = '"' + hashlib.sha256(f"{dataset.uuid} {kind} {state} {members!r}".encode()).hexdigest()[:32] + '"'
     stream = ZipStream(
         members,
         modified=dataset.created_at,
-        open_member=lambda index: open_beneath(root, members[index].name.split("/")),
+        open_member=lambda index: opened(members[index].name),
         checksums=_known_checksums(etag),
     )
     name = quote(f"{dataset.name} {kind}.zip".replace("/", "_"), safe="")

@@ -1,0 +1,354 @@
+"""Data that stay where they are: registered when complete, converted in place, watched by the command itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from service_site import Site, eventually
+
+from scientistcloud.datasets import catalogue, retiring
+from scientistcloud.errors import InvalidSettings, InvalidTransition, UnsafeSource
+from scientistcloud.records import Dataset, DatasetStatus
+from scientistcloud.uploads.registering import Event, Registrar
+
+ADA = "ada@example.org"
+
+
+@pytest.fixture(autouse=True)
+def no_lease_signal() -> Iterator[None]:
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGIO, before)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path / "data")
+    yield site
+    site.close()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "beamline"
+    root.mkdir()
+    return root
+
+
+def a_scan(path: Path, number: int = 3, *, seconds_old: float = 3600) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(path, np.full((64, 48), number, dtype=np.uint16))
+    then = time.time() - seconds_old
+    os.utime(path, (then, then))
+    return path
+
+
+def registrar(site: Site, root: Path, **more: Any) -> Registrar:
+    given: dict[str, Any] = {"roots": (root,), "user": ADA, "quiet_seconds": 60.0} | more
+    return Registrar(site.store, root, **given)
+
+
+def looked(who: Registrar, *, first: bool = True) -> list[tuple[str, str]]:
+    return [(event.what, event.place.name) for event in who.look(first=first)]
+
+
+def only(site: Site) -> Dataset:
+    (dataset,) = site.store.datasets.find(user=ADA)
+    return dataset
+
+
+def files_of(site: Site, dataset: Dataset) -> dict[str, int]:
+    return {file.path: file.size_bytes for file in site.store.datasets.files(dataset.uuid)}
+
+
+def everything(root: Path) -> dict[str, tuple[int, int, bytes]]:
+    return {
+        str(path.relative_to(root)): (path.stat().st_mtime_ns, path.stat().st_mode, path.read_bytes())
+        for path in root.rglob("*")
+        if path.is_file()
+    }
+
+
+# -- what appears --------------------------------------------------------------------------------
+
+
+def test_each_file_and_folder_is_a_data_set_and_nothing_is_copied(site: Site, root: Path) -> None:
+    a_scan(root / "single.tif")
+    for z in range(3):
+        a_scan(root / "scan_01" / "frames" / f"z{z}.tif", z)
+    (root / "empty").mkdir()
+    (root / ".hidden").mkdir()
+    a_scan(root / "coming.tif.part")
+    before = everything(root)
+
+    found = looked(registrar(site, root))
+    again = looked(registrar(site, root))
+
+    assert found == [("registered", "scan_01"), ("registered", "single.tif")]
+    assert again == []
+    datasets = {dataset.name: dataset for dataset in site.store.datasets.find(user=ADA)}
+    assert set(datasets) == {"scan_01", "single.tif"}
+    assert all((each.status, each.forms) == (DatasetStatus.DONE, ()) for each in datasets.values())
+    assert set(files_of(site, datasets["scan_01"])) == {f"frames/z{z}.tif" for z in range(3)}
+    assert set(files_of(site, datasets["single.tif"])) == {"single.tif"}
+    assert everything(root) == before
+    assert not any(site.folder(each.uuid).source.exists() for each in datasets.values())
+
+
+def test_files_appear_when_they_are_quiet(site: Site, root: Path) -> None:
+    scan = a_scan(root / "scan.tif", seconds_old=0)
+    who = registrar(site, root, quiet_seconds=0.3)
+    assert looked(who) == [("waiting", "scan.tif")]
+    with scan.open("ab") as file:
+        file.write(b"more")
+
+    assert looked(who, first=False) == []  # said once
+    eventually(lambda: ("registered", "scan.tif") in looked(who, first=False), "was quiet")
+
+    assert files_of(site, only(site)) == {"scan.tif": scan.stat().st_size}
+
+
+def test_a_file_that_somebody_has_open_for_writing_is_not_complete(site: Site, root: Path) -> None:
+    scan = a_scan(root / "scan.tif")
+    who = registrar(site, root, quiet_seconds=0)
+
+    with scan.open("ab"):
+        assert looked(who) == [("waiting", "scan.tif")]
+    assert looked(who) == [("registered", "scan.tif")]
+
+
+def test_what_a_crash_cut_short_is_finished_by_the_next_call(site: Site, root: Path) -> None:
+    scan = a_scan(root / "scan.tif")
+    catalogue.open_registered(site.store, user=ADA, name="scan.tif", sensor="auto", place=str(scan))
+
+    assert looked(registrar(site, root, convert=True)) == [("registered", "scan.tif")]
+
+    assert (only(site).status, only(site).revision) == (DatasetStatus.CONVERSION_QUEUED, 1)
+    assert len(site.queue.list_jobs(dataset_uuid=only(site).uuid)) == 1
+    assert set(files_of(site, only(site))) == {"scan.tif"}
+
+
+def test_what_its_owner_deleted_does_not_come_back(site: Site, root: Path) -> None:
+    scan = a_scan(root / "scan.tif")
+    looked(registrar(site, root))
+
+    retiring.delete(site.store, only(site).uuid)
+
+    assert looked(registrar(site, root)) == []
+    assert scan.exists()
+
+
+def test_nothing_can_be_added_to_a_registered_data_set(site: Site, root: Path) -> None:
+    a_scan(root / "scan.tif")
+    looked(registrar(site, root))
+
+    with pytest.raises(InvalidTransition, match="stay where they lie"):
+        catalogue.reopen(site.store, only(site).uuid)
+
+
+# -- where it may be -----------------------------------------------------------------------------
+
+
+def test_only_what_the_operator_allows_is_registered(site: Site, root: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    a_scan(elsewhere / "scan.tif")
+    (root / "way").symlink_to(elsewhere)
+    (tmp_path / "beamline2").mkdir()
+
+    for place in (elsewhere, root / "way", root / ".." / "elsewhere", tmp_path / "beamline2", Path("/")):
+        with pytest.raises(UnsafeSource, match="REGISTER_ROOTS"):
+            registrar(site, place, roots=(root,))
+    with pytest.raises(InvalidSettings, match="REGISTER_ROOTS"):
+        registrar(site, root, roots=())
+
+
+def test_a_link_that_leads_out_of_the_root_is_refused_with_its_name(site: Site, root: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.tif"
+    secret.write_text("secret")
+    a_scan(root / "evil" / "a.tif")
+    (root / "evil" / "b.tif").symlink_to(secret)
+    (root / "lone.tif").symlink_to(secret)
+    a_scan(root / "shared" / "dark.tif")
+    (root / "fine").mkdir()
+    (root / "fine" / "dark.tif").symlink_to(root / "shared" / "dark.tif")
+
+    events = {event.place.name: event for event in registrar(site, root).look(first=True)}
+
+    assert events["evil"].what == events["lone.tif"].what == "refused"
+    assert "b.tif is a link that leads out" in events["evil"].said
+    assert events["fine"].what == events["shared"].what == "registered"
+    assert {dataset.name for dataset in site.store.datasets.find(user=ADA)} == {"fine", "shared"}
+
+
+# -- conversion ----------------------------------------------------------------------------------
+
+
+def test_a_conversion_reads_where_the_files_lie(site: Site, root: Path) -> None:
+    for z in range(3):
+        a_scan(root / "scan" / f"z{z}.tif", z)
+    before = everything(root)
+    looked(registrar(site, root, convert=True))
+
+    site.worker(tasks=(), REGISTER_ROOTS=root)
+    target = site.settled(only(site).uuid, DatasetStatus.DONE)
+
+    assert target.forms[-1]["shape"] == [3, 64, 48]
+    assert everything(root) == before
+    assert not site.folder(target.uuid).source.exists()
+
+
+def test_a_worker_reads_only_below_the_roots_that_it_knows(site: Site, root: Path, tmp_path: Path) -> None:
+    a_scan(root / "scan" / "a.tif")
+    looked(registrar(site, root, convert=True))
+    other = tmp_path / "other"
+    other.mkdir()
+
+    site.worker(tasks=(), REGISTER_ROOTS=other)
+
+    assert "REGISTER_ROOTS" in (site.settled(only(site).uuid, DatasetStatus.CONVERSION_ERROR).error or "")
+
+
+def test_a_link_that_was_put_there_later_is_not_read(site: Site, root: Path, tmp_path: Path) -> None:
+    a_scan(root / "scan" / "a.tif")
+    looked(registrar(site, root, convert=True))
+    a_scan(tmp_path / "secret.tif")
+    (root / "scan" / "b.tif").symlink_to(tmp_path / "secret.tif")
+
+    site.worker(tasks=(), REGISTER_ROOTS=root)
+
+    assert "leads out" in (site.settled(only(site).uuid, DatasetStatus.CONVERSION_ERROR).error or "")
+
+
+# -- what changes and goes -----------------------------------------------------------------------
+
+
+def test_a_file_that_changes_comes_or_goes_is_noticed_and_shown(site: Site, root: Path) -> None:
+    for name in "abc":
+        a_scan(root / "scan" / f"{name}.tif")
+    looked(registrar(site, root))
+    a_scan(root / "scan" / "a.tif", 7, seconds_old=1800)
+    a_scan(root / "scan" / "d.tif")
+    (root / "scan" / "b.tif").unlink()
+
+    events = list(registrar(site, root).look(first=True))
+
+    said = "1 file changed (a.tif); 1 file new (d.tif); 1 file gone (b.tif) since it was registered or converted"
+    assert [(event.what, event.said) for event in events] == [("changed", said)]
+    dataset = only(site)
+    assert (dataset.notice, dataset.revision) == (said, 2)
+    assert set(files_of(site, dataset)) == {"a.tif", "c.tif", "d.tif"}
+    assert looked(registrar(site, root)) == []
+
+
+def test_a_change_is_converted_where_the_rule_says_so_and_then_forgotten(site: Site, root: Path) -> None:
+    scan = a_scan(root / "scan.tif")
+    looked(registrar(site, root, convert=True))
+    site.worker(tasks=(), REGISTER_ROOTS=root)
+    first = site.settled(only(site).uuid, DatasetStatus.DONE)
+    a_scan(scan, 9, seconds_old=1800)
+
+    looked(registrar(site, root, convert=True))
+    eventually(lambda: site.target(first.uuid).forms[-1]["token"] > first.forms[-1]["token"], "was converted again")
+
+    target = site.settled(first.uuid, DatasetStatus.DONE)
+    assert target.notice is None
+    assert len(site.queue.list_jobs(dataset_uuid=first.uuid)) == 2
+
+
+def test_a_place_that_is_gone_is_shown_and_what_was_made_of_it_stays(site: Site, root: Path) -> None:
+    scan = a_scan(root / "scan.tif")
+    looked(registrar(site, root))
+    before = only(site)
+    site.store.datasets.update(before, replace(before, forms=({"token": 1, "path": "x"},)))
+    scan.unlink()
+
+    assert looked(registrar(site, root)) == [("gone", "scan.tif")]
+    assert looked(registrar(site, root)) == []
+
+    assert f"{scan} is gone" in (only(site).notice or "")
+    assert only(site).forms
+
+
+# -- the command ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def watching(site: Site, root: Path, *options: str) -> Iterator[list[Event]]:
+    """The command itself, and what it has said so far."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "scientistcloud", "register", str(root), "--watch", "--json", *options],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={
+            **os.environ,
+            "SCIENTISTCLOUD_DATA_DIR": str(site.root),
+            "SCIENTISTCLOUD_REGISTER_ROOTS": str(root),
+            "SCIENTISTCLOUD_USER_EMAIL": ADA,
+            "PYTHONUNBUFFERED": "1",
+        },
+    )
+    said: list[Event] = []
+
+    def listen() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            found = json.loads(line)
+            said.append(Event(found["event"], Path(found["place"]), found["message"], found["dataset_uuid"]))
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    try:
+        yield said
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        thread.join()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def test_a_watched_folder_is_looked_at_as_things_happen(site: Site, root: Path) -> None:
+    a_scan(root / "old.tif")
+
+    # So seldom by itself that only the system can have told of what is found.
+    with watching(site, root, "--quiet-seconds", "0.5", "--poll-seconds", "3600", "--convert") as said:
+        eventually(lambda: ("registered", "old.tif") in names(said), "found what was there")
+        with (root / "new.tif").open("wb") as slow:
+            content = a_scan(root / ".other.tif").read_bytes()
+            slow.write(content[:100])
+            slow.flush()
+            eventually(lambda: ("waiting", "new.tif") in names(said), "saw it begin")
+            time.sleep(1.0)  # longer than it takes to be quiet: it is still open
+            assert ("registered", "new.tif") not in names(said)
+            slow.write(content[100:])
+        eventually(lambda: ("registered", "new.tif") in names(said), "saw it end")
+        (root / "old.tif").unlink()
+        eventually(lambda: ("gone", "old.tif") in names(said), "saw it go")
+
+    new = next(each for each in site.store.datasets.find(user=ADA) if each.name == "new.tif")
+    assert new.status is DatasetStatus.CONVERSION_QUEUED
+    assert files_of(site, new) == {"new.tif": len(content)}
+
+
+def test_a_folder_whose_system_tells_nothing_is_looked_at_now_and_then(site: Site, root: Path) -> None:
+    with watching(site, root, "--quiet-seconds", "0.1", "--poll-seconds", "0.5") as said:
+        a_scan(root / "mounted" / "scan.tif")
+        eventually(lambda: ("registered", "mounted") in names(said), "found it")
+
+
+def names(events: list[Event]) -> list[tuple[str, str]]:
+    return [(event.what, event.place.name) for event in list(events)]
