@@ -198,6 +198,11 @@ class Site:
         eventually(lambda: self.target(dataset_uuid).status is status, f"{status}: {self.target(dataset_uuid)}")
         return self.target(dataset_uuid)
 
+    def last_word(self, job_id: str) -> None:
+        """Its worker has written the last line of the log, which comes after all records."""
+        log = self.settings.folder.log(job_id)
+        eventually(lambda: "completed after" in log.read_text(), "said that it completed")
+
     def started(self, dataset_uuid: str, token: int = 1) -> int:
         """The process of the attempt with `token`, once the task `hold` has said it."""
         path = self.folder(dataset_uuid).root / f"started.{token}"

@@ -432,6 +432,7 @@ def test_a_worker_that_was_stopped_for_longer_than_its_lease_changes_nothing(has
         job = site.ended(job_id)
         site.settled(dataset, DatasetStatus.DONE)
         eventually(lambda: not list(site.folder(dataset).root.glob(".rubbish.*")), "was tidied")
+        site.last_word(job_id)
         before = site.everything(dataset)
 
         stopped.signal(signal.SIGCONT)
@@ -443,6 +444,20 @@ def test_a_worker_that_was_stopped_for_longer_than_its_lease_changes_nothing(has
     assert job.worker_id == "bob"
     assert seen <= {None, job_id}
     assert not is_alive(child)
+
+
+def test_the_work_of_a_stopped_worker_ends_by_itself(hasty_site: Site) -> None:
+    site = hasty_site
+    dataset = site.dataset()
+    worker = site.worker()
+    site.job(dataset, "with_children")
+    child = site.started(dataset)
+    beside = int((site.folder(dataset).root / "beside").read_text())
+
+    worker.signal(signal.SIGSTOP)
+
+    eventually(lambda: not is_alive(child) and not is_alive(beside), "ended, though nobody told it to")
+    assert Path(f"/proc/{worker.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 def test_a_worker_that_cannot_reach_the_database_ends_its_work_within_a_lease_and_goes_on_after(

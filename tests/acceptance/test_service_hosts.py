@@ -134,6 +134,8 @@ def test_a_host_cut_off_for_longer_than_its_lease_loses_its_job_and_changes_noth
     site.go(dataset)
     job = site.ended(job_id)
     site.settled(dataset, DatasetStatus.DONE)
+    eventually(lambda: not list(site.folder(dataset).root.glob(".rubbish.*")), "was tidied")
+    site.last_word(job_id)
     before = site.everything(dataset)
     network.mend(first)
     eventually(lambda: workers[first].says("lease lost"), "learned that it lost its lease")

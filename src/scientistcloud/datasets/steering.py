@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from scientistcloud.datasets.settling import settle
 from scientistcloud.errors import InvalidTransition, NotFound
+from scientistcloud.logs import facts
 from scientistcloud.ports import Store
 from scientistcloud.records import Job, JobStatus
+
+logger = logging.getLogger(__name__)
 
 _PAGE = 500
 
@@ -29,6 +33,7 @@ def cancel(store: Store, job_id: str) -> Job:
     """
     job = store.jobs.cancel(job_id)
     settle(store, job.dataset_uuid)
+    logger.info("cancel asked for%s", facts(dataset_uuid=job.dataset_uuid, job_id=job_id, status=job.status))
     return job
 
 
@@ -36,6 +41,7 @@ def retry(store: Store, job_id: str) -> Job:
     """Let a failed or cancelled job join its line again. Raises `NotFound`, `InvalidTransition`."""
     job = store.jobs.retry(job_id)
     settle(store, job.dataset_uuid)
+    logger.info("retried%s", facts(dataset_uuid=job.dataset_uuid, job_id=job_id))
     return job
 
 

@@ -128,6 +128,10 @@ class BackgroundService:
             stack.enter_context(self._signals())
             stack.enter_context(self._beside(lambda: self._keep_leases(started_at), "pulse"))
             stack.enter_context(self._beside(self._take_care, "care"))
+            if unknown := sorted(set(self.settings.job_type_limits) - set(self._runner.job_types)):
+                self._say(
+                    logging.WARNING, "a limit for job types that are not handled here", types=",".join(unknown)
+                )
             self._say(logging.INFO, "worker started", slots=self.slots, data_dir=self.folder.root)
             try:
                 self._process_jobs()
