@@ -32,7 +32,7 @@ INTER = "@fontsource-variable/inter/files/inter"
 MONO = "@fontsource-variable/jetbrains-mono/files/jetbrains-mono"
 ICONS = (
     "arrow-down-tray", "arrow-left", "arrow-path", "arrow-right-start-on-rectangle", "arrow-up-tray",
-    "arrows-pointing-out", "check", "clipboard", "clock", "cloud-arrow-down",
+    "arrows-pointing-out", "check", "chevron-left", "chevron-right", "clipboard", "clock", "cloud-arrow-down",
     "cube", "document", "exclamation-triangle", "folder",
     "folder-open", "magnifying-glass", "moon", "pause", "photo", "play", "queue-list", "rectangle-stack",
     "squares-2x2", "sun", "trash", "viewfinder-circle", "x-mark",

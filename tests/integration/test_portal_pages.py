@@ -8,17 +8,20 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from photograph_files import photograph
 from portal_site import TOKEN, Site, running_site
 
 from scientistcloud.portal.forms import Histogram
 from scientistcloud.portal.pages.dataset import outline
 from scientistcloud.portal.pages.rendering import number, seconds, size
 from scientistcloud.records import DatasetStatus
+from scientistcloud.tasks.conversion import convert
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +148,32 @@ def test_the_outline_of_a_histogram_is_as_tall_as_its_roots() -> None:
     path = outline(Histogram(low=0, high=4, counts=(0, 4, 16, 1)))
 
     assert path == "M0 64V64.0H64.0V33.0H128.0V2.0H192.0V48.5H256.0V64.0V64Z"
+
+
+def test_a_series_of_photographs_is_walked_through(site: Site, tmp_path: Path) -> None:
+    folder = tmp_path / "survey"
+    for taken in range(3):
+        photograph(folder / f"DJI_{taken}.jpg", place=taken == 1, make="MAPIR", model="Survey3W_RGN")
+    uuid = site.add_dataset("survey")
+    place = site.settings.folder.dataset(uuid)
+    place.root.mkdir(parents=True)
+    form = convert(folder, place.converted, preview=place.preview)
+    before = site.store.datasets.get(uuid)
+    assert before is not None
+    site.store.datasets.update(before, replace(before, forms=(form | {"token": 1, "job_id": "a"},)))
+
+    with site.program() as client:
+        first = client.get(f"/datasets/{uuid}").text
+        index = client.get(f"/datasets/{uuid}?variable=1.DJI_1_ndvi").text
+
+    assert '<label for="variable">Image</label><output for="variable">1 of 6</output>' in first
+    assert 'aria-label="Image before"' not in first
+    assert f'href="/datasets/{uuid}?variable=0.DJI_0_ndvi" aria-label="Next image"' in first
+    assert "<dt>Taken at</dt>" not in first
+    assert "<dt>Taken at</dt><dd>-12.51000, -76.75000</dd>" in index
+    assert "NIR 850 nm − red 660 nm)/(NIR 850 nm + red 660 nm), uncalibrated</dd>" in index
+
+
+def test_variables_of_one_image_are_no_series(site: Site, formed: str) -> None:
+    with site.program() as client:
+        assert "Next image" not in client.get(f"/datasets/{formed}").text

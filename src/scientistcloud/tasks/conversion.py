@@ -462,7 +462,7 @@ def _form(source: Source, written: Written, store: Path, preview: Path | None) -
                 {"label": channel.label, "color": channel.color}
                 for channel in metadata.channels_of(image, len(first.windows))
             ],
-            "rgb": image.rgb,
+            "rgb": image.rgb and bool(image.channels),
             "window": first.windows[0].as_json(),
             "histogram": first.histograms[0].as_json(),
             "images": [_described(variable) for variable in written.variables],

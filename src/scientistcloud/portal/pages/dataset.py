@@ -320,8 +320,21 @@ def details(dataset: Dataset, picture: Picture | None) -> list[tuple[str, str]]:
         if unit := units(picture):
             known.append(("Unit", unit))
         known.append(("Levels", str(len(picture.levels))))
+        known += [("Meaning", str(text)) for text in [picture.attributes.get("long_name")] if text]
+        known += _place(picture)
     if dataset.sensor not in ("", "auto"):
         known.append(("Sensor", dataset.sensor))
+    return known
+
+
+def _place(picture: Picture) -> list[tuple[str, str]]:
+    """Where a photograph was taken: degrees to the north and east, metres above the sea."""
+    north, east, height = (picture.attributes.get(f"gps_{name}") for name in ("latitude", "longitude", "altitude"))
+    known = []
+    if isinstance(north, int | float) and isinstance(east, int | float):
+        known.append(("Taken at", f"{north:.5f}, {east:.5f}"))
+    if isinstance(height, int | float):
+        known.append(("Altitude", f"{height:.0f} m"))
     return known
 
 

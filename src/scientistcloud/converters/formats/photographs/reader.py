@@ -143,7 +143,7 @@ class PhotographReader:
             yield coloured, _View(number, samples)
         if of is not None and of.index is not None:
             short, long_name = mapir.name_of_index(of)
-            attributes = {**attributes, "long_name": long_name, "units": "1", "calibration": mapir.UNCALIBRATED}
+            attributes = {**attributes, "long_name": long_name, "calibration": mapir.UNCALIBRATED}
             yield (
                 replace(
                     plain,
