@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +15,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from service_site import Site
 
+from scientistcloud.service.tracing import NoTracing, tracing
 from scientistcloud.settings import tracing_exporter
 
 
@@ -128,3 +130,13 @@ def test_the_variables_of_opentelemetry_decide(
         monkeypatch.setenv(f"OTEL_{name}", value)
 
     assert tracing_exporter() == exporter
+
+
+def test_spans_that_are_asked_for_and_not_installed_are_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)  # as if it were not there
+
+    assert isinstance(tracing(), NoTracing)
+    assert "scientistcloud[otel]" in caplog.text

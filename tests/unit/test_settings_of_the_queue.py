@@ -16,6 +16,12 @@ def test_limits_by_type_are_read_from_one_line(tmp_path: Path, monkeypatch: pyte
     assert read_settings(data_dir=tmp_path).job_type_limits == {"dataset_import": 2, "file_extraction": 1}
 
 
+def test_limits_by_type_may_stand_in_the_data_folder(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("SCIENTISTCLOUD_JOB_TYPE_LIMITS=dataset_import=2,dataset_conversion=1\n")
+
+    assert read_settings(data_dir=tmp_path).job_type_limits == {"dataset_import": 2, "dataset_conversion": 1}
+
+
 def test_without_a_line_there_are_no_limits(tmp_path: Path) -> None:
     assert read_settings(data_dir=tmp_path).job_type_limits == {}
 

@@ -66,7 +66,7 @@ def list_(
         click.echo(f"… more may follow: --after {jobs[-1].job_id}")
 
 
-@command.command()
+@command.command(short_help="Everything about one job.")
 @click.argument("job_id")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def show(job_id: str, as_json: bool) -> None:
@@ -113,7 +113,7 @@ def logs(job_id: str, follow: bool) -> None:
         click.echo(f"job {job_id} has no log: no attempt of it has begun", err=True)
 
 
-@command.command()
+@command.command(short_help="End a job.")
 @click.argument("job_id")
 def cancel(job_id: str) -> None:
     """End a job: at once while it is pending; a running one as soon as its worker sees it."""
@@ -126,7 +126,7 @@ def cancel(job_id: str) -> None:
     click.echo(f"{job.job_id} is {job.status}{asked}")
 
 
-@command.command()
+@command.command(short_help="Let one job, or all that failed, run again.")
 @click.argument("job_id", required=False)
 @click.option("--failed", is_flag=True, help="Every job that failed, instead of one.")
 @click.option("--type", "job_type", help="With --failed: only jobs of this type.")
@@ -154,7 +154,7 @@ def retry(job_id: str | None, failed: bool, job_type: str | None, error: str | N
     )
 
 
-@command.command("failed")
+@command.command("failed", short_help="What failed for good, by type and error.")
 @click.option("--type", "job_type", help="Only jobs of this type.")
 @click.option("--error", help="Only jobs whose error has this in its type or message.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -184,14 +184,14 @@ def dead_letters(job_type: str | None, error: str | None, as_json: bool) -> None
         click.echo(f"         newest: {job.job_id} of data set {job.dataset_uuid}")
 
 
-@command.command()
+@command.command(short_help="Hand out no job of a type.")
 @click.argument("job_type", metavar="TYPE")
 def pause(job_type: str) -> None:
     """Hand out no job of TYPE, to any worker, until it is resumed; what runs goes on."""
     _steer_type(job_type, "paused")
 
 
-@command.command()
+@command.command(short_help="Hand out jobs of a type again.")
 @click.argument("job_type", metavar="TYPE")
 def resume(job_type: str) -> None:
     """Hand out jobs of TYPE again."""

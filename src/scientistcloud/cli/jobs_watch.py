@@ -21,7 +21,7 @@ _MOST_RUNNING = 1000
 _OVERLAP = timedelta(seconds=10)
 
 
-@click.command()
+@click.command(short_help="What happens, as it happens.")
 @click.argument("job_id", required=False)
 @click.option("--type", "job_type", help="Only jobs of this type.")
 @click.option("--dataset", help="Only jobs of the data set with this UUID.")
