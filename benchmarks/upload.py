@@ -173,14 +173,14 @@ def serve(port: int, data_dir: Path, *, kind: str) -> None:
         return receive_raw(port, data_dir)
     if kind == "unsynced":
         os.fsync = os.fdatasync = lambda _: None  # type: ignore[assignment]
-    import uvicorn
-
     from scientistcloud import open_store
     from scientistcloud.portal.app import create_app
+    from scientistcloud.portal.server import PortalServer
     from scientistcloud.settings import read_settings
 
     settings = read_settings(data_dir=data_dir)
-    uvicorn.run(create_app(settings, open_store(settings.store_url)), port=port, log_level="warning")
+    with socket.create_server(("127.0.0.1", port), backlog=2048) as listener:
+        PortalServer(create_app(settings, open_store(settings.store_url))).run(sockets=[listener])
     return None
 
 

@@ -118,15 +118,16 @@ def offset_of(client: httpx.Client, location: str) -> int:
 
 
 def main() -> None:
-    import uvicorn
-
     from scientistcloud.portal.app import create_app
+    from scientistcloud.portal.server import PortalServer
     from scientistcloud.settings import read_settings
 
     settings = read_settings()
     store = open_store(settings.store_url)
-    app = create_app(settings, store)
-    uvicorn.run(app, host="127.0.0.1", port=settings.port, log_level="warning", timeout_graceful_shutdown=2)
+    server = PortalServer(create_app(settings, store))
+    server.config.timeout_graceful_shutdown = 2
+    with socket.create_server(("127.0.0.1", settings.port), backlog=2048) as listener:
+        server.run(sockets=[listener])
     store.close()
 
 

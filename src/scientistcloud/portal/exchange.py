@@ -6,9 +6,9 @@ Who asks is found out first, then each header is checked, then the body is read.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
-from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from typing import TypeVar
@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from scientistcloud.errors import InvalidParameters, ScientistCloudError, TooLarge
+from scientistcloud.portal.bodies import body_of
 from scientistcloud.portal.problems import Problem, answer, problem_of
 from scientistcloud.settings import MIB
 from scientistcloud.uploads.processor import UploadProcessor
@@ -42,6 +43,7 @@ class Exchange:
     def __init__(self, scope: Scope, receive: Receive, threads: Executor) -> None:
         self.scope = scope
         self.receive = receive
+        self.body = body_of(scope, receive)
         self.threads = threads
         self.headers = Headers(scope=scope)
         self.processor: UploadProcessor = scope["app"].state.processor
@@ -87,12 +89,10 @@ async def send_answer(response: Response, scope: Scope, receive: Receive, send: 
     response.headers["Connection"] = "close"
     await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
     await send({"type": "http.response.body", "body": response.body, "more_body": True})
-    left = _LINGER_BYTES
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_LINGER_SECONDS):
-            while left > 0:
-                message = await receive()
-                left -= len(message.get("body", b""))
-                if not message.get("more_body", False):
-                    break
+    body, left, until = body_of(scope, receive), _LINGER_BYTES, time.monotonic() + _LINGER_SECONDS
+    while left > 0 and (seconds := until - time.monotonic()) > 0:
+        taken = await body.take(seconds)
+        left -= taken.size_bytes
+        if not taken.more:
+            break
     return await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -14,14 +14,12 @@ from contextlib import suppress
 from enum import Enum, auto
 from typing import Protocol
 
-from starlette.types import Receive
-
 from scientistcloud.errors import NoSpace, ScientistCloudError, TooMuch
+from scientistcloud.portal.bodies import Body
 from scientistcloud.settings import MIB
 from scientistcloud.uploads.checksum import Checksum
 from scientistcloud.uploads.session import Hash
 
-BLOCK_BYTES = 4 * MIB
 CHECKPOINT_BYTES, CHECKPOINT_SECONDS = 64 * MIB, 5.0
 UNSYNCED_BYTES = 256 * MIB
 SLOW_SECONDS, SLOW_BYTES = 60.0, 16 * 1024
@@ -29,8 +27,6 @@ SLOW_SECONDS, SLOW_BYTES = 60.0, 16 * 1024
 
 GROWTH_BYTES = 64 * MIB
 """Room is reserved in steps of this where nobody knows how much will come."""
-
-_CHUNKS = 1024  # a list of them is one system call; a sender of single bytes must not fill memory with objects
 
 
 class End(Enum):
@@ -72,7 +68,7 @@ class Reception:
     def __init__(
         self,
         writing: Sink,
-        receive: Receive,
+        body: Body,
         threads: Executor,
         *,
         room_bytes: int | None,
@@ -80,13 +76,13 @@ class Reception:
         grow: Callable[[int], int] | None = None,
     ) -> None:
         self._writing = writing
-        self._receive = receive
+        self._body = body
         self._threads = threads
         self._room = room_bytes
         self._checksum = checksum
         self._grow = grow
         self._loop = asyncio.get_running_loop()
-        self._gathered: list[bytes | memoryview] = []
+        self._gathered: list[bytes] = []
         self._gathered_bytes = 0
         self._unsynced_bytes = 0
         self._last_checkpoint = self._loop.time()
@@ -125,35 +121,21 @@ class Reception:
     async def _receive_all(self) -> End:
         came_bytes, slow_at = 0, self._loop.time() + SLOW_SECONDS
         while True:
-            try:
-                async with asyncio.timeout(CHECKPOINT_SECONDS):
-                    message = await self._receive()
-            except TimeoutError:
-                if self._loop.time() > slow_at:
-                    return End.SLOW
-                await self._hand_over()
-                await self._in_thread(self._writing.require_mine)
-                continue
-            if message["type"] == "http.disconnect":
-                return End.CUT
-            chunk = message.get("body", b"")
-            if self._room is not None and not await self._has_room(len(chunk)):
+            taken = await self._body.take(CHECKPOINT_SECONDS)
+            if taken.size_bytes and self._room is not None and not await self._has_room(taken.size_bytes):
                 return End.TOO_LONG
-            if chunk:
-                self._gathered.append(chunk)
-                self._gathered_bytes += len(chunk)
-                if self._gathered_bytes >= BLOCK_BYTES or len(self._gathered) >= _CHUNKS:
-                    await self._hand_over()
-            if not message.get("more_body", False):
-                return End.WHOLE
-            came_bytes += len(chunk)
+            self._gathered, self._gathered_bytes = taken.chunks, taken.size_bytes
+            if not taken.more:
+                return End.CUT if taken.cut else End.WHOLE
+            await self._hand_over()
+            came_bytes += taken.size_bytes
             now = self._loop.time()
             if came_bytes >= SLOW_BYTES:
                 came_bytes, slow_at = 0, now + SLOW_SECONDS
             elif now > slow_at:
                 return End.SLOW
-            if now - self._last_checkpoint > CHECKPOINT_SECONDS:
-                await self._hand_over()
+            if not taken.size_bytes:
+                await self._in_thread(self._writing.require_mine)
 
     async def _has_room(self, size_bytes: int) -> bool:
         """Take so much of the room that there is, or that can be had."""

@@ -9,6 +9,8 @@ from collections.abc import Callable
 import uvicorn
 from fastapi import FastAPI
 
+from scientistcloud.portal.bodies import UploadProtocol
+
 
 class PortalServer(uvicorn.Server):
     """Serves `app`; `on_start` is called once it accepts requests."""
@@ -17,6 +19,7 @@ class PortalServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=UploadProtocol,
                 log_config=None,
                 access_log=False,
                 server_header=False,

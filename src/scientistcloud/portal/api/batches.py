@@ -74,7 +74,7 @@ class _BatchExchange(Exchange):
 
     async def receive_into(self, batch: Batch) -> None:
         try:
-            end = await Reception(batch, self.receive, self.threads, room_bytes=None).run()
+            end = await Reception(batch, self.body, self.threads, room_bytes=None).run()
             if end is End.WHOLE:
                 await self.in_thread(batch.end)
         finally:

@@ -40,7 +40,7 @@ class FormExchange(Exchange):
             self.processor, person, boundary, own_page=lambda shown: authorise(self.scope, unsafe=True, shown=shown)
         )
         try:
-            end = await Reception(form, self.receive, self.threads, room_bytes=None).run()
+            end = await Reception(form, self.body, self.threads, room_bytes=None).run()
             if end is not End.WHOLE:
                 raise Unavailable("the form broke off; send it again, or use a client of tus, which goes on")
             dataset = await self.in_thread(form.finish)

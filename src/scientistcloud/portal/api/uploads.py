@@ -305,7 +305,7 @@ class _TusExchange(Exchange):
                 grow = partial(_grow, processor, writing)
             room = writing.upload.reserved_bytes - writing.upload.offset_bytes
             end = await Reception(
-                writing, self.receive, self.threads, room_bytes=room, checksum=checksum, grow=grow
+                writing, self.body, self.threads, room_bytes=room, checksum=checksum, grow=grow
             ).run()
             upload = writing.upload
         finally:
