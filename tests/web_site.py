@@ -32,11 +32,14 @@ class Request(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         self.site.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
-        page = self.site.pages.get(path)
-        if page is None:
+        try:
+            page = self.site.pages[path]
+        except KeyError:
             self.send_error(404)
         else:
             page(self)
+
+    do_PROPFIND = do_GET  # noqa: N815  the library looks for this name
 
     def say(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import partial
@@ -23,6 +23,7 @@ from scientistcloud.tasks.fetching import s3, web
 from scientistcloud.tasks.fetching.files import Say, fetch
 from scientistcloud.tasks.fetching.part import Part, alone
 from scientistcloud.tasks.fetching.room import Room
+from scientistcloud.tasks.fetching.trees import fetch_tree
 from scientistcloud.uploads.addresses import Guard
 from scientistcloud.uploads.archives import is_archive
 from scientistcloud.uploads.tree import Names, Written
@@ -40,7 +41,11 @@ class ImportTask:
 
     def run(self, work: Work) -> Outcome:
         """Brings the files of the remote source."""
-        fetchers: dict[str, Callable[[Fetching], None]] = {"web": _from_web, "s3": _from_s3}
+        fetchers: dict[str, Callable[[Fetching], None]] = {
+            "web": _from_web,
+            "s3": _from_s3,
+            **dict.fromkeys(("sftp", "webdav", "gdrive"), partial(fetch_tree, folder=work.output)),
+        }
         remote: Json = work.parameters.get("remote") or {}
         fetcher = fetchers.get(str(remote.get("kind")))
         if fetcher is None:
@@ -88,6 +93,18 @@ class Fetching:
         self.here[file.path] = file
         if part is not None:
             part.forget()
+
+    def require_names(self, paths: Sequence[str]) -> None:
+        """Refuse names that no folder of ours can hold, before anything is fetched."""
+        if len(paths) > _MOST_FILES:
+            raise UnreadableSource(f"{self.shown} has more than {_MOST_FILES} files; import parts of it")
+        names = Names(depth=_DEPTH)
+        wrong = [said for path in paths if (said := names.check(path)) is not None]
+        if wrong:
+            more = " and more" if len(wrong) > _NAMED else ""
+            raise UnsafeSource(
+                f"{self.shown} was not fetched: {'; '.join(wrong[:_NAMED])}{more}; rename them there"
+            )
 
     def outcome(self) -> Outcome:
         """All are here."""
@@ -178,7 +195,7 @@ def _from_s3(fetching: Fetching) -> None:
     if key and not key.endswith("/"):
         entry = next((each for each in _entries(bucket, key, fetching.shown) if each.key == key), None)
         if entry is not None:
-            _require_names([key.rpartition("/")[2]], fetching.shown)
+            fetching.require_names([key.rpartition("/")[2]])
             _fetch_objects(bucket, {key.rpartition("/")[2]: entry}, fetching)
             return
         key += "/"
@@ -187,7 +204,7 @@ def _from_s3(fetching: Fetching) -> None:
         for entry in _entries(bucket, key, fetching.shown)
         if not entry.key.endswith("/")  # what some programs leave where a folder was
     }
-    _require_names(list(found), fetching.shown)
+    fetching.require_names(list(found))
     _fetch_objects(bucket, found, fetching)
 
 
@@ -232,15 +249,6 @@ def _fetch_objects(bucket: s3.Bucket, found: Mapping[str, s3.Entry], fetching: F
             )
             fetching.add(file, part)
         done += entry.size_bytes
-
-
-def _require_names(paths: list[str], shown: str) -> None:
-    """Refuse names that no folder of ours can hold, before anything is fetched."""
-    names = Names(depth=_DEPTH)
-    wrong = [said for path in paths if (said := names.check(path)) is not None]
-    if wrong:
-        more = " and more" if len(wrong) > _NAMED else ""
-        raise UnsafeSource(f"{shown} was not fetched: {'; '.join(wrong[:_NAMED])}{more}; rename them there")
 
 
 def _size(count: int) -> str:

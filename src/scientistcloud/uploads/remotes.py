@@ -84,6 +84,11 @@ def _check_fields(kind: str, given: Mapping[str, str]) -> None:
             )
         if len(value) > _FIELD_LENGTH or "\0" in value:
             raise InvalidParameters(f"the {name} is too long or holds a NUL character; check it")
+    if kind == "sftp" and "host_key" not in given:
+        raise InvalidParameters(
+            "SFTP needs the host_key, so that your password goes to nobody else: the line that "
+            "`ssh-keyscan -t ed25519 HOST` prints, without the host"
+        )
     if "host_key" in given and not re.fullmatch(r"[a-z0-9@.-]+ [A-Za-z0-9+/=]+", given["host_key"].strip()):
         raise InvalidParameters("the host_key is no line such as 'ssh-ed25519 AAAA…'; `ssh-keyscan HOST` prints it")
 
@@ -145,3 +150,74 @@ def _name(path: str) -> str:
     """The last part of `path`, as people write it."""
     name = unquote(path.rstrip("/").rpartition("/")[2])
     return "".join(c for c in name if ord(c) > 31 and ord(c) != 127).strip()[:200]
+
+
+# -- as rclone is told ---------------------------------------------------------------------------
+
+
+def rclone_options(url: str, secret: Mapping[str, str], *, known_hosts: str, proxy: str) -> dict[str, str]:
+    """The remote at `url` in rclone's words, its root being that of the server: these options and no others.
+
+    `known_hosts` is where the line of `known_hosts_line` lies. Passwords are as they are: see `OBSCURED`.
+    """
+    parts = urlsplit(url)
+    given = dict(secret)
+    match parts.scheme:
+        case "sftp":
+            key_type = given["host_key"].split()[0]
+            options = {
+                "type": "sftp",
+                "host": parts.hostname or "",
+                "port": str(parts.port or 22),
+                "user": given.get("login", ""),
+                "pass": given.get("password", ""),
+                "key_pem": given.get("private_key", "").strip().replace("\n", "\\n"),
+                "key_file_pass": given.get("passphrase", ""),
+                "known_hosts_file": known_hosts,
+                "host_key_algorithms": "rsa-sha2-512 rsa-sha2-256" if key_type == "ssh-rsa" else key_type,
+                "shell_type": "none",  # no command is run there
+                "disable_hashcheck": "true",
+                "skip_links": "true",
+                "http_proxy": proxy,
+            }
+        case "webdav" | "webdavs":
+            scheme = "https" if parts.scheme == "webdavs" else "http"
+            options = {
+                "type": "webdav",
+                "url": f"{scheme}://{parts.netloc}/",
+                "vendor": "other",
+                "user": given.get("login", ""),
+                "pass": given.get("password", ""),
+                "bearer_token": given.get("bearer", ""),
+            }
+        case "gdrive":
+            options = {
+                "type": "drive",
+                "scope": "drive.readonly",
+                "token": given.get("token", ""),
+                "service_account_credentials": given.get("service_account", ""),
+                "root_folder_id": given.get("folder_id", ""),
+                "team_drive": given.get("shared_drive", ""),
+            }
+        case _:
+            raise InvalidParameters(f"{parts.scheme}: is not fetched by rclone")
+    return {name: value for name, value in options.items() if value}
+
+
+OBSCURED = ("pass", "key_file_pass")
+"""The options that rclone wants obscured."""
+
+
+def known_hosts_line(url: str, secret: Mapping[str, str]) -> str:
+    """The line that names the server's key, as OpenSSH has it."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    name = host if parts.port in (None, 22) else f"[{host}]:{parts.port}"
+    return f"{name} {secret['host_key'].strip()}\n"
+
+
+def path_of(url: str) -> str:
+    """Where the files lie on the server of an address that rclone fetches."""
+    if url.startswith("gdrive:"):
+        return url.removeprefix("gdrive:")
+    return unquote(urlsplit(url).path).strip("/")
