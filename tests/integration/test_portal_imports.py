@@ -71,7 +71,7 @@ def test_an_address_of_this_machine_is_refused_at_once(tmp_path: Path) -> None:
     with running_site(tmp_path / "strict") as site, site.program() as client:
         answers = [
             client.post("/api/imports", json={"url": url})
-            for url in ("http://127.0.0.1/x", "http://localhost:8080/x", "sftp://10.1.2.3/x", "http://[::1]/")
+            for url in ("http://127.0.0.1/x", "http://localhost:8080/x", "webdav://10.1.2.3/x", "http://[::1]/")
         ]
         endpoint = client.post("/api/imports", json={"url": "s3://b00/x", "credential": {"endpoint": "http://0/"}})
 
