@@ -114,6 +114,11 @@ class DatasetFolder:
         """Who published what; written under the lock of `guard`."""
         return self.root / ".guard.json"
 
+    @property
+    def recipes(self) -> Path:
+        """A line of JSON for each form that was ever published: what has to be said to make it again."""
+        return self.root / "recipes.jsonl"
+
     def partial(self, token: int) -> Path:
         """An attempt's output until it is published."""
         return self.root / f"partial.{token}"

@@ -20,6 +20,7 @@ COMMANDS = {
     "datasets": ("datasets", "Your data sets: list, show, download, delete, share."),
     "register": ("register", "Data sets that stay where they are, under REGISTER_ROOTS."),
     "convert": ("convert", "Convert files without server or database."),
+    "reproduce": ("reproduce", "Convert a data set again and compare every file."),
     "inspect": ("inspect", "What would be read from a file, and why."),
     "sensors": ("sensors", "The kinds of source data known here."),
     "jobs": ("jobs", "The operator's view of the queue: list, watch, cancel …"),
@@ -43,6 +44,10 @@ class Commands(click.Group):
         command = module.command
         assert isinstance(command, click.Command)
         return command
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.format_commands(ctx, formatter)
+        formatter.write_text("Each takes --help. --version shows the version.")
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

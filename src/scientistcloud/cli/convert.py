@@ -33,6 +33,9 @@ _MIB = 1 << 20
     help="How a level is made from the one before.",
 )
 @click.option("--codec", type=click.Choice(["auto", "zstd", "lz4"]), default="auto", show_default=True)
+@click.option("--fill", type=float, metavar="-999", help="The value that means 'no data'; NaN too.")
+@click.option("--chunk", metavar="64,64,64", help="Lengths of chunks along the last axes.")
+@click.option("--shard", metavar="256,512,512", help="Lengths of shards along the last axes; multiples of a chunk.")
 @click.option("--preview", type=click.Path(path_type=Path), help="Write a still picture here too (WebP).")
 @click.option("--memory", type=click.IntRange(min=256), default=512, show_default=True, help="MiB to keep to.")
 @click.option("--json", "as_json", is_flag=True, help="Print the form as JSON.")
@@ -50,6 +53,9 @@ def command(
     levels: int | None,
     reduce: str | None,
     codec: str,
+    fill: float | None,
+    chunk: str | None,
+    shard: str | None,
     preview: Path | None,
     memory: int,
     as_json: bool,
@@ -64,19 +70,37 @@ def command(
         "bands": bands,
         "scan": scan,
     }
-    with _progress_bar(source.name) as report:
+    with progress_bar(source.name) as report:
         made = convert(
             source,
             output,
             sensor=sensor,
             form=form,
             options=read_options(reading),
-            writing=write_options({"levels": levels, "reduce": reduce, "codec": codec}),
+            writing=write_options(
+                {
+                    "levels": levels,
+                    "reduce": reduce,
+                    "codec": codec,
+                    "fill": fill,
+                    "chunk": _lengths(chunk),
+                    "shard": _lengths(shard),
+                }
+            ),
             preview=preview,
             memory_bytes=memory * _MIB,
             report=report,
         )
     click.echo(json.dumps(made, indent=2, ensure_ascii=False) if as_json else _summary(made, output))
+
+
+def _lengths(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{text!r} are no lengths; write 64,64,64") from None
 
 
 def _spacing(text: str | None) -> dict[str, float]:
@@ -91,7 +115,7 @@ def _spacing(text: str | None) -> dict[str, float]:
 
 
 @contextmanager
-def _progress_bar(name: str) -> Iterator[Report]:
+def progress_bar(name: str) -> Iterator[Report]:
     """A bar on standard error; nothing where that is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn

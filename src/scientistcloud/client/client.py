@@ -131,11 +131,17 @@ class Client:
             if after is None:
                 return
 
-    def convert(self, dataset_uuid: str, *, request: str | None = None, sensor: str | None = None) -> str:
-        """Convert again; the `job_id`, the same for the same `request`."""
-        given = {"request": request, "sensor": sensor}
+    def convert(
+        self, dataset_uuid: str, *, request: str | None = None, sensor: str | None = None, **options: Any
+    ) -> str:
+        """Convert again; the `job_id`, the same for the same `request`.
+
+        `options` overrule what would be chosen: `array`, `axes`, `spacing`, `fill`, `reduce`, `levels`, `chunk` …
+        """
+        given = {"request": request, "sensor": sensor, **options}
         answer = self._post(
-            f"/api/datasets/{dataset_uuid}/convert", {name: value for name, value in given.items() if value}
+            f"/api/datasets/{dataset_uuid}/convert",
+            {name: value for name, value in given.items() if value is not None},
         )
         return str(answer["job_id"])
 

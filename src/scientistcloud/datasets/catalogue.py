@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from scientistcloud.datasets.lifecycle import Closed, ConversionWanted, Reopened, UploadFailed, after
-from scientistcloud.datasets.wanted import conversion, extraction, fetching
+from scientistcloud.datasets.wanted import CONVERSION_OPTIONS, conversion, extraction, fetching
 from scientistcloud.errors import InvalidParameters, InvalidTransition, NotFound, Stale
 from scientistcloud.ports import Store
 from scientistcloud.records import Dataset, DatasetStatus, Json, Wanted
@@ -142,13 +142,25 @@ def reopen(store: Store, dataset_uuid: str) -> Dataset:
 
 
 def want_conversion(
-    store: Store, dataset_uuid: str, *, request: str, sensor: str | None = None, archive: Archive | None = None
+    store: Store,
+    dataset_uuid: str,
+    *,
+    request: str,
+    sensor: str | None = None,
+    options: Json | None = None,
+    archive: Archive | None = None,
 ) -> Dataset:
     """ "Convert again": the record says that it waits for the job of this `request`.
 
-    `request` is drawn by whoever asks, so that a double click makes one job. Raises `NotFound`,
-    `InvalidTransition` while the data set is open, `InvalidParameters`.
+    `request` is drawn by whoever asks, so that a double click makes one job; `options` are those of
+    `wanted.CONVERSION_OPTIONS` that are overruled. Raises `NotFound`, `InvalidTransition` while the data set is
+    open, `InvalidParameters`.
     """
+    unknown = set(options or {}) - CONVERSION_OPTIONS
+    if unknown:
+        raise InvalidParameters(f"a conversion has no option {', '.join(sorted(unknown))}; see `convert --help`")
+    if options and archive is not None:
+        raise InvalidParameters("an archive is unpacked first; convert again with options when it is")
     if not request or len(request) > _REQUEST_LENGTH or not request.isprintable():
         raise InvalidParameters(
             f"the request is {request[:80]!r}; draw 1 to {_REQUEST_LENGTH} printable characters"
@@ -156,7 +168,10 @@ def want_conversion(
 
     def wanting(dataset: Dataset) -> Dataset:
         named = replace(dataset, sensor=checked_sensor(sensor or dataset.sensor))
-        work = _work_on(named, archive, revision=dataset.revision, request=request)
+        if archive is None:
+            work = conversion(named, revision=dataset.revision, request=request, options=options)
+        else:
+            work = _work_on(named, archive, revision=dataset.revision, request=request)
         return after(named, ConversionWanted(work))
 
     return change(store, dataset_uuid, wanting)

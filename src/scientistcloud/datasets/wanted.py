@@ -18,17 +18,31 @@ from scientistcloud.datasets.lifecycle import CONVERSION, EXTRACTION, IMPORT
 from scientistcloud.layout import DataFolder
 from scientistcloud.records import ConversionTarget, Json, Wanted
 
+CONVERSION_OPTIONS = frozenset((
+    "format", "array", "axes", "spacing", "scan", "bands", "fill", "reduce", "levels", "chunk", "shard", "codec",
+))  # fmt: skip
+"""What a person may overrule of a conversion; `scientistcloud convert` has options of the same names."""
+
 
 def conversion(
-    target: ConversionTarget, *, revision: int, request: str | None = None, at: str | None = None
+    target: ConversionTarget,
+    *,
+    revision: int,
+    request: str | None = None,
+    at: str | None = None,
+    options: Json | None = None,
 ) -> Wanted:
-    """The conversion of the sources as they were closed for the `revision`-th time; of the part `at` of them."""
+    """The conversion of the sources as they were closed for the `revision`-th time; of the part `at` of them.
+
+    `options` are what a person overrules (`CONVERSION_OPTIONS`).
+    """
     folder = DataFolder(Path()).dataset(target.uuid)
     source = Path(target.place) if target.place is not None else folder.source
     return Wanted(
         job_type=CONVERSION,
         idempotency_key=_key("convert", target, revision, request),
         parameters={
+            **(options or {}),
             "input_path": (source / at if at else source).as_posix(),
             "output_path": folder.converted.as_posix(),
             "sensor_type": target.sensor,

@@ -53,18 +53,20 @@ class Group:
         return found
 
 
-def arrange(images: Sequence[Image], *, levels: int | None = None) -> tuple[list[Group], list[str]]:
+def arrange(
+    images: Sequence[Image], *, levels: int | None = None, chunk: Sequence[int] | None = None
+) -> tuple[list[Group], list[str]]:
     """The groups of a store, the default image first in the first; and a sentence for each thing left out.
 
-    One group stands at the root of the store; several are its children ``0``, ``1`` … Raises
-    `UnsupportedSource` for an image that OME-NGFF has no place for.
+    `chunk` overrules that of each image along its last axes. One group stands at the root of the store; several are
+    its children ``0``, ``1`` … Raises `UnsupportedSource` for an image that OME-NGFF has no place for.
     """
     groups: list[Group] = []
     warnings: list[str] = []
     for index, image in enumerate(images):
         _check(image)
-        chunk = chunk_of(image)
-        member = Member(index, image, chunk, plan_levels(image.axes, chunk, levels))
+        box = chunk_of(image, chunk)
+        member = Member(index, image, box, plan_levels(image.axes, box, levels))
         home = next((group for group in groups if _fits(group, member)), None)
         if home is None:
             home = Group()

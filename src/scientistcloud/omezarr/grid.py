@@ -19,11 +19,19 @@ Box = tuple[int, ...]
 """A length for each axis."""
 
 
-def chunk_of(image: Image) -> Box:
+def chunk_of(image: Image, asked: Sequence[int] | None = None) -> Box:
     """The chunk that is aimed at on every level: 64³ in 3-D, 256² in 2-D, all channels of RGB, one of all else.
 
     A stack of a few planes gets flat chunks of about as many voxels. Each level clips it to its own shape.
+    `asked` overrules it along the last axes, as many as it has.
     """
+    chunk = _chunk_of(image)
+    if not asked:
+        return chunk
+    return (*chunk[: -len(asked)], *asked[-len(chunk) :])
+
+
+def _chunk_of(image: Image) -> Box:
     space = [i for i, axis in enumerate(image.axes) if axis.kind is AxisKind.SPACE]
     chunk = [1] * len(image.axes)
     for i, axis in enumerate(image.axes):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,6 +24,8 @@ from scientistcloud.omezarr.statistics import Tally
 
 _PATIENCE_SECONDS = 0.1  # between two looks at whether the conversion was cancelled
 _MOST_THREADS = 8
+_MIB = 1 << 20
+_MARK_SECONDS, _RATE_SECONDS = 0.5, 10.0
 
 
 def cores() -> int:
@@ -32,16 +36,47 @@ def cores() -> int:
 
 @dataclass(slots=True)
 class Progress:
-    """Progress over all images of a store, by bytes of level 0."""
+    """Progress over all images of a store, by bytes of level 0, with the rate and the time that is left."""
 
     total_bytes: int
     report: Callable[[float, str], None]
     step: str = ""
     #: Read and written bytes count a half each.
     done_bytes: float = 0.0
+    clock: Callable[[], float] = time.monotonic
+    _marks: deque[tuple[float, float]] = field(default_factory=deque)
 
     def tell(self) -> None:
-        self.report(0.97 * self.done_bytes / max(1, self.total_bytes), self.step)
+        self.report(0.97 * self.done_bytes / max(1, self.total_bytes), self.step + self._how_far())
+
+    def _how_far(self) -> str:
+        """The rate is that of the last ten seconds: a disk that becomes slow is seen."""
+        now = self.clock()
+        if not self._marks or now - self._marks[-1][0] >= _MARK_SECONDS:
+            self._marks.append((now, self.done_bytes))
+        while len(self._marks) > 2 and now - self._marks[0][0] > _RATE_SECONDS:
+            self._marks.popleft()
+        began, had = self._marks[0]
+        text = f": {in_words(self.done_bytes, self.total_bytes)}"
+        if now - began < _MARK_SECONDS or self.done_bytes <= had:
+            return text
+        rate = (self.done_bytes - had) / (now - began)
+        left = (self.total_bytes - self.done_bytes) / rate
+        return f"{text}, {rate / _MIB:,.0f} MiB/s, {time_in_words(left)} left"
+
+
+def in_words(done_bytes: float, total_bytes: int) -> str:
+    """``1.2 of 16.0 GiB``."""
+    unit, name = (1 << 30, "GiB") if total_bytes >= 1 << 30 else (_MIB, "MiB")
+    return f"{done_bytes / unit:,.1f} of {total_bytes / unit:,.1f} {name}"
+
+
+def time_in_words(seconds: float) -> str:
+    """``40 s``, ``12 min``, ``3 h 20 min``."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 @dataclass(frozen=True, slots=True)

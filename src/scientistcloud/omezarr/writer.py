@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,13 +22,13 @@ import numpy as np
 import tensorstore as ts
 
 from scientistcloud import __version__
-from scientistcloud.errors import NoSpace
+from scientistcloud.errors import InvalidParameters, NoSpace
 from scientistcloud.omezarr import metadata
 from scientistcloud.omezarr.arrangement import Group, Member, alone, arrange
 from scientistcloud.omezarr.codec import Codec, choose
 from scientistcloud.omezarr.coordinates import at_level, is_northward
 from scientistcloud.omezarr.grid import SHARD_BYTES, Box, Walk, half_full_bytes, shard_of, walk_of
-from scientistcloud.omezarr.image import Array, Coordinate, Reader, Reduction, Source
+from scientistcloud.omezarr.image import Array, Coordinate, Image, Reader, Reduction, Source
 from scientistcloud.omezarr.pyramid import representable
 from scientistcloud.omezarr.sampling import decide_reduction, samples_of
 from scientistcloud.omezarr.shards import ShardedArray
@@ -62,6 +62,11 @@ class WriteOptions:
     reduction: Reduction | None = None
     #: `auto`, `zstd` or `lz4`.
     codec: str = "auto"
+    #: The stored value that means "no data", in place of what the source says.
+    fill: float | int | None = None
+    #: Lengths of chunks and shards along the last axes of every image; None: as `grid` chooses.
+    chunk: tuple[int, ...] | None = None
+    shard: tuple[int, ...] | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -149,7 +154,7 @@ def write(
         The disk has not the room that a sample of the data says is needed, or is full.
     """
     options = options or WriteOptions()
-    groups, warnings = arrange(source.images, levels=options.levels)
+    groups, warnings = arrange(_filled(source.images, options.fill), levels=options.levels, chunk=options.chunk)
     progress = Progress(
         total_bytes=sum(
             prod(i.shape) * i.dtype.itemsize for i in (*source.images, *(a.image for a in source.arrays))
@@ -179,6 +184,8 @@ def _planned(reader: Reader, group: Group, member: Member, options: WriteOptions
         tuple(min(c, n) for c, n in zip(member.chunk, level.shape, strict=True)) for level in member.levels
     )
     finest = shard_of(member.image.shape, chunks[0], item_bytes=member.image.dtype.itemsize)
+    if options.shard is not None:
+        finest = _asked_shard(finest, options.shard, chunks[0])
     return Variable(
         member=member,
         group=group,
@@ -186,8 +193,10 @@ def _planned(reader: Reader, group: Group, member: Member, options: WriteOptions
         codec=choose(samples, options.codec),
         chunks=chunks,
         shards=tuple(
-            shard_of(level.shape, chunk, item_bytes=member.image.dtype.itemsize, within=finest)
-            for level, chunk in zip(member.levels, chunks, strict=True)
+            finest
+            if k == 0
+            else shard_of(level.shape, chunk, item_bytes=member.image.dtype.itemsize, within=finest)
+            for k, (level, chunk) in enumerate(zip(member.levels, chunks, strict=True))
         ),
     )
 
@@ -205,6 +214,38 @@ def _planned_array(reader: Reader, source: Source, number: int, options: WriteOp
         shards=(array.shard,),
         at=array.path,
     )
+
+
+def _filled(images: Sequence[Image], fill: float | None) -> list[Image]:
+    """`images` with `fill` for missing values, those whose pixels can have it; the first has to be one of them."""
+    if fill is None:
+        return list(images)
+
+    def can(image: Image) -> bool:
+        return bool(representable([fill], image.dtype)) or (fill != fill and image.dtype.kind in "fc")
+
+    if not can(images[0]):
+        raise InvalidParameters(f"no value of {images[0].name} can be {fill:g}: it holds {images[0].dtype}")
+    return [_with_fill(image, fill) if can(image) else image for image in images]
+
+
+def _with_fill(image: Image, fill: float) -> Image:
+    attributes = {key: value for key, value in image.attributes.items() if key != "missing_value"}
+    return replace(image, fill=(fill,), attributes={**attributes, "_FillValue": fill})
+
+
+def _asked_shard(chosen: Box, asked: tuple[int, ...], chunk: Box) -> Box:
+    shard = (*chosen[: -len(asked)], *asked[-len(chosen) :])
+    shard = tuple(max(s, c) for s, c in zip(shard, chunk, strict=True))
+    if any(s % c for s, c in zip(shard, chunk, strict=True)):
+        raise InvalidParameters(
+            f"a shard of {_by(shard)} holds no whole chunks of {_by(chunk)}; make it a multiple"
+        )
+    return shard
+
+
+def _by(box: Box) -> str:
+    return " × ".join(map(str, box))
 
 
 # -- the disk ------------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ from scientistcloud.portal.guards import (
     add_security_headers,
 )
 from scientistcloud.portal.live import Watcher
+from scientistcloud.portal.pages import convert as convert_form
 from scientistcloud.portal.pages import dataset as dataset_page
 from scientistcloud.portal.pages import datasets as datasets_page
 from scientistcloud.portal.pages import deleted as deleted_page
@@ -94,8 +95,9 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
     app.mount("/static", PublicFiles(directory=STATIC), name="static")
     for module in (health, metrics, batches, uploads, imports, datasets, jobs, queue, events, downloads, data):
         app.include_router(module.router)
-    for module in (login, datasets_page, deleted_page, dataset_page, import_page, jobs_page, live_rows, view):
-        app.include_router(module.router)
+    for page in (login, datasets_page, deleted_page, dataset_page, convert_form, import_page, jobs_page, live_rows):
+        app.include_router(page.router)
+    app.include_router(view.router)
     _serve_openapi(app)
     _answer_errors(app)
 

@@ -6,6 +6,7 @@ Under ``datasets/UUID``::
     .guard.json      the greatest token that began, what is published, what lies aside, moves under way
     partial.TOKEN/   an attempt's output
     aside.TOKEN/     the form that the publication with TOKEN replaced
+    recipes.jsonl    a line for each publication
     .rubbish.NAME    on its way out
     quicklook.ome.zarr  of the attempt that is at work
     kept.JOB_ID/     what a job keeps for its next attempt
@@ -116,6 +117,7 @@ class LocalForms:
                     source=partial.name,
                     aside=folder.aside(token).name,
                 )
+                _keep_recipe(folder, job_id, token, outcome.get("form") or {}, at=self._now())
                 left = _put_in_rubbish(folder, [partial.name, *_named_like(folder, QUICKLOOK)])
             _remove(left)
 
@@ -363,6 +365,18 @@ def _finish_moves(folder: DatasetFolder, known: _Guarded) -> _Guarded:
     )
     _write(folder, known)
     return known
+
+
+_RECIPE = ("format", "version", "sensor", "reader", "source_array", "options", "seconds")
+
+
+def _keep_recipe(folder: DatasetFolder, job_id: str, token: int, form: Json, *, at: float) -> None:
+    """Add a line to the recipes; a crash before it costs that line, which the newest form has as well."""
+    line = {"token": token, "job_id": job_id, "at": at} | {key: form[key] for key in _RECIPE if key in form}
+    with folder.recipes.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _refuse_older(known: _Guarded, token: int, dataset_uuid: str) -> None:

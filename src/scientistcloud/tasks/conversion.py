@@ -100,7 +100,8 @@ def convert(
             described = reader.describe()
             recipe = _recipe(sensor, options, writing, form)
             _make(made)
-            if quicklook is not None and _size(described.images[0]) >= QUICKLOOK_FROM_BYTES:
+            large = _size(described.images[0]) >= QUICKLOOK_FROM_BYTES
+            if quicklook is not None and large and not described.arrays:  # of arrays, images are yet to be made
                 report(0.0, "quick look")
                 _quick_look(reader, described, quicklook, partial=partial, report=report)
             written = write(
@@ -126,7 +127,7 @@ def convert(
             document |= {**changed, "warnings": [*document["warnings"], *changed["warnings"]]}
         report(0.995, "publishing")  # the last word: what has appeared is not taken back
         _appear(appearing, output, preview)
-        return {**document, "seconds": round(time.monotonic() - started, 3)}
+        return {**document, **recipe, "seconds": round(time.monotonic() - started, 3)}
     finally:
         reader.close()
         shutil.rmtree(partial, ignore_errors=True)
@@ -224,7 +225,30 @@ def write_options(parameters: Json) -> WriteOptions:
     codec = parameters.get("codec") or "auto"
     if codec not in ("auto", "zstd", "lz4"):
         raise InvalidParameters(f"codec is {codec!r}; it can be auto, zstd or lz4")
-    return WriteOptions(levels=levels, reduction=known[reduce] if reduce else None, codec=codec)
+    fill = parameters.get("fill")
+    fill = float("nan") if fill == "NaN" else fill
+    if fill is not None and (isinstance(fill, bool) or not isinstance(fill, int | float)):
+        raise InvalidParameters(f"fill is {fill!r}; give the number that means 'no data'")
+    return WriteOptions(
+        levels=levels,
+        reduction=known[reduce] if reduce else None,
+        codec=codec,
+        fill=fill,
+        chunk=_box("chunk", parameters.get("chunk"), most=MOST_CHUNK),
+        shard=_box("shard", parameters.get("shard"), most=MOST_SHARD),
+    )
+
+
+MOST_CHUNK, MOST_SHARD = 1 << 24, 1 << 28  # voxels: a chunk is decoded, a shard is held as a whole
+
+
+def _box(name: str, given: Any, *, most: int) -> tuple[int, ...] | None:
+    if given is None:
+        return None
+    whole = isinstance(given, list | tuple) and all(isinstance(n, int) and not isinstance(n, bool) for n in given)
+    if not whole or not given or min(given) < 1 or prod(given) > most:
+        raise InvalidParameters(f"{name} is {given!r}; give lengths of the last axes such as [64, 64, 64]")
+    return tuple(given)
 
 
 def _recipe(sensor: str, options: ReadOptions, writing: WriteOptions, form: str) -> dict[str, Any]:
@@ -239,9 +263,17 @@ def _recipe(sensor: str, options: ReadOptions, writing: WriteOptions, form: str)
         "levels": writing.levels,
         "reduce": writing.reduction.name.lower() if writing.reduction else None,
         "codec": writing.codec,
+        "fill": _json_number(writing.fill),
+        "chunk": list(writing.chunk) if writing.chunk else None,
+        "shard": list(writing.shard) if writing.shard else None,
         "format": None if form == OME_ZARR else form,
     }
     return {"options": {key: value for key, value in named.items() if value is not None}}
+
+
+def _json_number(number: float | None) -> float | str | None:
+    """NaN is no JSON."""
+    return "NaN" if number is not None and number != number else number
 
 
 # -- the source ----------------------------------------------------------------------------------

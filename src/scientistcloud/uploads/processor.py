@@ -32,7 +32,7 @@ from scientistcloud.jobs.parameters import PARAMETERS_LIMIT_BYTES
 from scientistcloud.jobs.queue import JobQueueManager
 from scientistcloud.layout import DataFolder, source_path
 from scientistcloud.ports import Store
-from scientistcloud.records import Dataset, DatasetFile, DatasetStatus
+from scientistcloud.records import Dataset, DatasetFile, DatasetStatus, Json
 from scientistcloud.uploads.archives import is_archive
 from scientistcloud.uploads.batch import LARGEST_BYTES, Arrived, Batch, require_plain
 from scientistcloud.uploads.batch import finish as finish_batch
@@ -292,13 +292,22 @@ class UploadProcessor:
         self.places.remove(dataset_uuid, path)
         self.store.datasets.remove_file(dataset_uuid, path)
 
-    def convert_again(self, dataset_uuid: str, *, request: str, sensor: str | None = None) -> str:
+    def convert_again(
+        self, dataset_uuid: str, *, request: str, sensor: str | None = None, options: Json | None = None
+    ) -> str:
         """Queue another conversion of the closed data set; the `job_id`, the same for the same `request`.
+
+        `options`: what is overruled, see `datasets.wanted.CONVERSION_OPTIONS`.
 
         Raises `NotFound`, `InvalidTransition`, `InvalidParameters`, `QueueFull`.
         """
         dataset = catalogue.want_conversion(
-            self.store, dataset_uuid, request=request, sensor=sensor, archive=self._archive(dataset_uuid)
+            self.store,
+            dataset_uuid,
+            request=request,
+            sensor=sensor,
+            options=options,
+            archive=self._archive(dataset_uuid),
         )
         job_id = self._create_conversion_job(dataset)
         assert job_id is not None

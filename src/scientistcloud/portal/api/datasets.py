@@ -5,10 +5,10 @@ from __future__ import annotations
 import uuid as uuids
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from scientistcloud.datasets import catalogue, retiring
 from scientistcloud.jobs.queue import JobQueueManager
@@ -114,6 +114,24 @@ class Conversion(_Said):
     #: Drawn by the client: the same one again makes no second job.
     request: str | None = None
     sensor: str | None = None
+    #: What is overruled; each as the option of `scientistcloud convert` of that name.
+    format: Literal["ome-zarr", "idx"] | None = None
+    array: str | None = None
+    axes: list[str] | None = None
+    spacing: dict[str, float] | None = None
+    scan: str | None = None
+    bands: str | None = None
+    #: A number, or "NaN".
+    fill: int | float | Literal["NaN"] | None = None
+    reduce: Literal["mean", "maximum", "mode", "or", "nearest"] | None = None
+    levels: Annotated[int, Field(ge=1)] | None = None
+    chunk: list[Annotated[int, Field(ge=1)]] | None = None
+    shard: list[Annotated[int, Field(ge=1)]] | None = None
+    codec: Literal["auto", "zstd", "lz4"] | None = None
+
+    def options(self) -> dict[str, Any]:
+        """What is overruled, as parameters of the job."""
+        return self.model_dump(exclude={"request", "sensor"}, exclude_none=True)
 
 
 class Converting(BaseModel):
@@ -228,10 +246,11 @@ def reopen_dataset(dataset: ChangedDataset, processor: TheProcessor) -> DatasetR
 
 @router.post("/{uuid}/convert", status_code=202)
 def convert_again(dataset: ChangedDataset, processor: TheProcessor, said: Conversion | None = None) -> Converting:
-    """Queue another conversion. 409 while the data set is open."""
+    """Queue another conversion, with other options where some are given. 409 while the data set is open."""
     said = said or Conversion()
     request = said.request or str(uuids.uuid4())
-    return Converting(job_id=processor.convert_again(dataset.uuid, request=request, sensor=said.sensor))
+    job_id = processor.convert_again(dataset.uuid, request=request, sensor=said.sensor, options=said.options())
+    return Converting(job_id=job_id)
 
 
 @router.delete("/{uuid}")

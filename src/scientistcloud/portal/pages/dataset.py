@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid as uuids
 from dataclasses import dataclass
 from http import HTTPStatus
 from math import sqrt
@@ -28,7 +29,7 @@ from scientistcloud.portal.pages import words
 from scientistcloud.portal.pages.rendering import number, page
 from scientistcloud.portal.pages.shell import shell
 from scientistcloud.portal.pages.view import viewer_address
-from scientistcloud.records import Dataset
+from scientistcloud.records import Dataset, Json
 from scientistcloud.settings import Settings
 
 router = APIRouter(include_in_schema=False)
@@ -72,6 +73,9 @@ def show(
         details=details(dataset, picture),
         idx=is_idx(dataset),
         is_open=dataset.closed_at is None,
+        conversion=how_converted(dataset.forms[-1]) if dataset.forms else [],
+        asked=dataset.forms[-1].get("options", {}) if dataset.forms else {},
+        request_id=str(uuids.uuid4()),
         files=files[:PAGE_FILES],
         more_files=files[PAGE_FILES - 1].path if len(files) > PAGE_FILES else None,
         snippets=[] if shown and shown.quick else _snippets(dataset, picture, request, settings),
@@ -336,6 +340,26 @@ def _place(picture: Picture) -> list[tuple[str, str]]:
     if isinstance(height, int | float):
         known.append(("Altitude", f"{height:.0f} m"))
     return known
+
+
+def how_converted(form: Json) -> list[tuple[str, str]]:
+    """What was chosen, for whoever wants to choose otherwise."""
+    known = [("Read with", str(form.get("reader", ""))), ("Shown first", str(form.get("source_array", "")))]
+    if reason := form.get("reason"):
+        known.append(("Because", str(reason)))
+    shapes = [" × ".join(map(number, level["shape"])) for level in form.get("levels", ())]
+    known.append(("Levels", " → ".join(shapes)))
+    if made := form.get("reduction"):
+        known.append(("Each made by", str(made)))
+    for name, key in (("Chunk", "chunk"), ("Shard", "shard")):
+        if lengths := form.get(key):
+            known.append((name, " × ".join(map(number, lengths))))
+    known.append(("Compression", str(form.get("codec", ""))))
+    asked = {key: value for key, value in form.get("options", {}).items() if value not in ("auto", None)}
+    known.append(
+        ("Asked for", ", ".join(f"{key} {value}" for key, value in asked.items()) or "nothing: all chosen")
+    )
+    return [(name, value) for name, value in known if value]
 
 
 def _extent(axis: PictureAxis) -> str:
