@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -37,7 +37,8 @@ class Portal:
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, *, before: Sequence[str] = ()) -> None:
+        """Start the process, behind the words of another command where `before` gives some."""
         environment = os.environ | {
             "SCIENTISTCLOUD_DATA_DIR": str(self.data_dir),
             "SCIENTISTCLOUD_PORT": str(self.port),
@@ -45,7 +46,7 @@ class Portal:
             "SCIENTISTCLOUD_USER_EMAIL": OWNER,
             **self.settings,
         }
-        self._process = subprocess.Popen([sys.executable, __file__], env=environment)
+        self._process = subprocess.Popen([*before, sys.executable, __file__], env=environment)
         deadline = time.monotonic() + 60
         while True:
             try:
