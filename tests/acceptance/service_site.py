@@ -15,8 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import pytest
+
+from mongo_server import drop, new_database
 from scientistcloud import JobQueueManager, open_store
 from scientistcloud.assembly import open_forms
 from scientistcloud.layout import CONVERTED, DatasetFolder
@@ -87,11 +90,16 @@ class Site:
 
     root: Path
     lease_seconds: float = 30
-    #: Empty: the embedded database.
+    #: Empty: a new database on `server`, or the embedded one where there is none.
     database_url: str = ""
     workers: list[WorkerProcess] = field(default_factory=list)
 
+    server: ClassVar[str] = ""
+
     def __post_init__(self) -> None:
+        self._ours = bool(self.server and not self.database_url)
+        if self._ours:
+            self.database_url = new_database(self.server)
         self.settings: Settings = read_settings(
             data_dir=self.root, lease_seconds=self.lease_seconds, database_url=self.database_url
         )
@@ -281,6 +289,8 @@ class Site:
     @contextmanager
     def store_locked(self) -> Iterator[None]:
         """Meanwhile nobody can write to the database."""
+        if self.database_url:
+            pytest.skip("only an embedded database has a lock; test_mongo_outage stops a server")
         path = self.settings.folder.database
         with path.with_name(path.name + ".lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -292,6 +302,8 @@ class Site:
                 worker.process.send_signal(signal.SIGCONT)
                 worker.kill()
         self.store.close()
+        if self._ours:
+            drop(self.database_url)
 
 
 def _text(name: str, folder: int) -> str:

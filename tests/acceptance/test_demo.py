@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from records_at_hand import records
+
 
 def demo(*words: str, scratch: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -42,6 +44,21 @@ def test_the_demo_takes_a_real_ocean_data_set_all_the_way_and_leaves_all_else_al
     assert re.search(r"page +http://127\.0\.0\.1:\d+/datasets/[0-9a-f-]{36}", said.stdout)
     assert list(scratch.iterdir()) == [], "the demo left something behind"
     assert list(mine.iterdir()) == []
+
+
+def test_the_demo_runs_on_a_database_server_too(
+    mongodb_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCIENTISTCLOUD_DATABASE_URL", mongodb_url)
+
+    said = demo(scratch=tmp_path)
+
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert "all 118,800 values of the default field equal the source's" in said.stdout
+    (job,) = records(mongodb_url, "jobs")
+    (dataset,) = records(mongodb_url, "visstoredatas")
+    assert (job["status"], dataset["status"], job["dataset_uuid"]) == ("completed", "done", dataset["uuid"])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_cannot_be_converted_ends_the_demo_with_its_reason(data: Path, tmp_path: Path) -> None:

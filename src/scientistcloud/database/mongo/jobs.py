@@ -293,14 +293,14 @@ class MongoJobs:
         return adopted
 
     def prune(self, *, before: datetime, keep: int | None = None, limit: int = 500) -> Sequence[str]:
-        gone = self._prune({"finished_at": {"$lt": before}}, limit)
+        gone = self._prune({"finished_at": {"$lte": before}}, limit, before=before)
         if keep is not None and len(gone) < limit:
             over = self._server.jobs.count({"finished_at": {"$exists": True}}) - keep
             if over > 0:
                 gone += self._prune({"finished_at": {"$exists": True}}, min(over, limit - len(gone)))
         return gone
 
-    def _prune(self, which: Filter, limit: int) -> list[str]:
+    def _prune(self, which: Filter, limit: int, *, before: datetime | None = None) -> list[str]:
         """Remove the oldest that ended, of those that fit `which` and are not the newest of their data set."""
         gone: list[str] = []
         where: Filter = which
@@ -311,6 +311,8 @@ class MongoJobs:
             limit=limit,
         ):
             for each in page:
+                if before is not None and each["finished_at"] >= before:
+                    return gone
                 newer = {"dataset_uuid": each["dataset_uuid"], "seq": {"$gt": each["seq"]}}
                 same = {name: each[name] for name in ("job_id", "seq", "finished_at")}
                 if self._server.jobs.find_one(newer, fields=("seq",)) and self._server.jobs.delete(same):

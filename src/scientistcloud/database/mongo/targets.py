@@ -55,12 +55,12 @@ class MongoTargets:
 
     def deleted(self, *, before: datetime, limit: int = 100) -> Sequence[ConversionTarget]:
         found = self._server.visstoredatas.find(
-            {"deleted_at": {"$lt": before}, "wanted": None},
+            {"deleted_at": {"$lte": before}, "wanted": None},
             fields=TARGET_FIELDS,
             sort=[("deleted_at", 1)],
             limit=limit,
         )
-        return [target_of(each) for each in found]
+        return [target_of(each) for each in found if each["deleted_at"] < before]
 
     def remove(self, dataset_uuid: str, *, token: int) -> None:
         gone = self._server.visstoredatas.delete({"uuid": dataset_uuid, **not_later_than(token)})
