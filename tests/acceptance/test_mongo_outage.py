@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -274,14 +273,3 @@ def test_a_forked_child_finds_the_store_refused(store: Store) -> None:
         os._exit(status)
 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-def test_a_watch_that_nobody_needs_ends(store: Store) -> None:
-    store.jobs.wait(0.01)
-    store.change_mark()
-    watch = store._waking  # type: ignore[attr-defined]
-
-    eventually(lambda: watch._thread is None, "the watching thread has ended")
-    until = time.monotonic() + 0.1
-    while time.monotonic() < until:
-        assert watch._thread is None

@@ -1,8 +1,8 @@
-"""Sleep until there may be work, and know when something changed: one thread that watches the server meanwhile.
+"""Sleep until there may be work, and know when something changed: threads that watch the server meanwhile.
 
-A process wakes its own sleepers at once. Of other processes' writes it hears by a change stream where the server
-is a replica set, else by looking some times a second, each process at moments of its own. The thread runs only
-while somebody sleeps or asks for the mark of change.
+A process wakes its own sleepers at once. Of other processes' writes it hears by change streams where the server is
+a replica set, else by looking some times a second, each process at moments of its own. The threads run only while
+somebody sleeps or asks for the mark of change.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from typing import Any
 
-from pymongo.change_stream import DatabaseChangeStream
+from pymongo.change_stream import CollectionChangeStream
 from pymongo.errors import OperationFailure
 
 from scientistcloud.database.mongo.collection import Document
 from scientistcloud.database.mongo.connection import Connection
-from scientistcloud.errors import ScientistCloudError, Unavailable
+from scientistcloud.errors import ScientistCloudError
 from scientistcloud.records import JobStatus, WaitsFor
 
 logger = logging.getLogger(__name__)
@@ -27,9 +28,10 @@ logger = logging.getLogger(__name__)
 _SHORTEST_SECONDS, _LONGEST_SECONDS, _GROWTH = 0.03, 0.25, 1.3
 _WANTED_SECONDS = 3.0
 _LOOKED_AT = 100
-# A hundred idle workers that hear of one job must not all ask for it at once.
+# A hundred idle workers that hear of one job must not all ask for it at once: so long for each of them.
 _SPREAD_SECONDS = 0.0005
 _COUNT_SECONDS = 30.0
+_WATCHED = ("jobs", "visstoredatas")
 
 
 class Waking:
@@ -43,8 +45,8 @@ class Waking:
         self._mark = 0
         self._woken = threading.local()
         self._sleepers = 0
-        self._asked_at = 0.0
-        self._thread: threading.Thread | None = None
+        self._asked_at = float("-inf")
+        self._threads: dict[str, threading.Thread] = {}
         self._closed = threading.Event()
         self._workers = (0, float("-inf"))
         self._ready: frozenset[str] = frozenset()
@@ -93,56 +95,64 @@ class Waking:
             finally:
                 self._sleepers -= 1
 
+    @property
+    def watching(self) -> bool:
+        """Whether a thread watches the server."""
+        return bool(self._threads)
+
     def close(self) -> None:
         self._closed.set()
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
+        for thread in list(self._threads.values()):
             thread.join(10)
 
-    # -- the thread ------------------------------------------------------------------------------
+    # -- the threads -----------------------------------------------------------------------------
 
     def _watch(self) -> None:
         with self._bell:
-            if self._thread is None and not self._closed.is_set():
-                self._thread = threading.Thread(target=self._run, name="mongo-watch", daemon=True)
-                self._thread.start()
+            for name in _WATCHED if self._streams else ("all",):
+                if name not in self._threads and not self._closed.is_set():
+                    thread = threading.Thread(target=self._run, args=(name,), name=f"watch-{name}", daemon=True)
+                    self._threads[name] = thread
+                    thread.start()
 
     def _wanted(self) -> bool:
         return not self._closed.is_set() and (
             self._sleepers > 0 or time.monotonic() - self._asked_at < _WANTED_SECONDS
         )
 
-    def _run(self) -> None:
-        watch: Callable[[], None] = self._follow if self._streams else self._look_again_and_again
-        idle_since = time.monotonic()
-        while not self._closed.is_set():
-            if self._wanted():
-                idle_since = time.monotonic()
-            with self._bell:
-                if time.monotonic() - idle_since > _WANTED_SECONDS and not self._sleepers:
-                    self._thread = None
-                    return
+    def _run(self, name: str) -> None:
+        """Watch while somebody cares, and a little longer, for workers sleep again and again."""
+        wanted_at = time.monotonic()
+        watch: Callable[[], None] = self._look_again_and_again if name == "all" else lambda: self._follow(name)
+        while True:
             try:
                 watch()
-            except OperationFailure as refused:
-                logger.warning("no change streams on %s, it is polled: %s", self._connection.place, refused)
-                watch = self._look_again_and_again
-            except ScientistCloudError as failed:
-                if isinstance(failed, Unavailable):
-                    logger.debug("not watched: %s", failed)
+                wanted_at = time.monotonic()
+            except ScientistCloudError as failed:  # whoever claims or reads hears of it
+                logger.debug("not watched for a moment: %s", failed)
                 self._closed.wait(_LONGEST_SECONDS)
+            while not self._wanted():
+                with self._bell:
+                    if self._closed.is_set() or (
+                        not self._sleepers and time.monotonic() - wanted_at > _WANTED_SECONDS
+                    ):
+                        del self._threads[name]
+                        return
+                self._closed.wait(_SHORTEST_SECONDS)
+            if name != "all" and not self._streams:
+                with self._bell:
+                    del self._threads[name]
+                    self._watch()  # by looking
+                return
+
+    # -- by looking ------------------------------------------------------------------------------
 
     def _look_again_and_again(self) -> None:
         """Look while somebody cares, at growing distances while nothing changes."""
         pause = _SHORTEST_SECONDS
-        while True:
-            changed = self._look()
-            if not self._wanted():
-                self._closed.wait(_LONGEST_SECONDS)
-                return
-            pause = _SHORTEST_SECONDS if changed else min(pause * _GROWTH, _LONGEST_SECONDS)
-            if self._closed.wait(pause * random.uniform(0.75, 1.25)):  # noqa: S311  # jitter, not a secret
-                return
+        while self._wanted():
+            pause = _SHORTEST_SECONDS if self._look() else min(pause * _GROWTH, _LONGEST_SECONDS)
+            self._closed.wait(pause * random.uniform(0.75, 1.25))  # noqa: S311  # jitter, not a secret
 
     def _look(self) -> bool:
         changed = False
@@ -177,30 +187,38 @@ class Waking:
         )
         return newest
 
-    def _follow(self) -> None:
-        """Listen to the server's stream of changes while somebody cares."""
-        with self._connection.call(self._open_stream) as stream:
-            # What happened while nobody listened.
-            self._look()
+    # -- by change streams -----------------------------------------------------------------------
+
+    def _follow(self, name: str) -> None:
+        """Listen to the changes of one collection while somebody cares."""
+        stream = self._connection.call(lambda: self._open_stream(name))
+        if stream is None:
+            return
+        with closing(stream):
+            if name == "jobs":
+                self._look()  # what happened while nobody listened
+            rung_at = float("-inf")
             while self._wanted():
-                change: Document | None = self._connection.call(stream.try_next)
+                change = self._connection.call(stream.try_next)
                 if change is None:
                     continue
                 self.changed()
-                if self._makes_claimable(change):
-                    self._closed.wait(random.random() * _SPREAD_SECONDS * self._number_of_workers())  # noqa: S311
+                if name == "jobs" and _makes_claimable(change):
+                    spread = _SPREAD_SECONDS * self._number_of_workers()
+                    if time.monotonic() - rung_at > spread:
+                        self._closed.wait(random.random() * spread)  # noqa: S311  # jitter, not a secret
+                    rung_at = time.monotonic()
                     self.ring()
-            with suppress(ScientistCloudError):
+            if name == "jobs":
                 self._ready, self._newest = self._look_for_ready(), self._look_for_newest()
 
-    def _open_stream(self) -> DatabaseChangeStream[Document]:
-        return self._connection.database.watch(max_await_time_ms=int(1000 * _LONGEST_SECONDS))
-
-    def _makes_claimable(self, change: Document) -> bool:
-        if change.get("ns", {}).get("coll") != "jobs":
-            return False
-        written = change.get("updateDescription", {}).get("updatedFields", {}) or change.get("fullDocument", {})
-        return written.get("waits_for") in (WaitsFor.NOTHING.value, WaitsFor.TIME.value)
+    def _open_stream(self, name: str) -> CollectionChangeStream[Document] | None:
+        try:
+            return self._connection.database[name].watch(max_await_time_ms=int(1000 * _LONGEST_SECONDS))
+        except OperationFailure as refused:
+            logger.warning("no change streams on %s, so it is polled: %s", self._connection.place, refused)
+            self._streams = False
+            return None
 
     def _number_of_workers(self) -> int:
         number, counted_at = self._workers
@@ -208,3 +226,9 @@ class Waking:
             number = self._connection.workers.count({})
             self._workers = (number, time.monotonic())
         return number
+
+
+def _makes_claimable(change: Mapping[str, Any]) -> bool:
+    described = change.get("updateDescription") or {}
+    written = described.get("updatedFields") or change.get("fullDocument") or {}
+    return written.get("waits_for") in (WaitsFor.NOTHING.value, WaitsFor.TIME.value)
