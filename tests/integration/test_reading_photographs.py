@@ -396,6 +396,17 @@ def test_a_jpeg_of_twelve_bits_is_refused(tmp_path: Path) -> None:
         look(tmp_path / "a.jpg")
 
 
+def test_a_progressive_jpeg_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    Picture.fromarray(scene()).save(tmp_path / "a.jpg", progressive=True)
+    wide = bytearray((tmp_path / "a.jpg").read_bytes())
+    frame = wide.index(b"\xff\xc2")
+    wide[frame + 5 : frame + 9] = struct.pack(">HH", 20_000, 20_000)
+    (tmp_path / "a.jpg").write_bytes(wide)
+
+    with pytest.raises(UnsupportedSource, match=r"a.jpg is a progressive JPEG of 20000 x 20000 pixels"):
+        look(tmp_path / "a.jpg")
+
+
 def test_one_broken_photograph_of_a_series_is_named(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.jpg"):
         photograph(tmp_path / name)

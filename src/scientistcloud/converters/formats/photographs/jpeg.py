@@ -18,7 +18,9 @@ READER = f"simplejpeg {simplejpeg.__version__}"
 
 _SOI, _EOI, _SOS, _APP1, _APP2 = 0xD8, 0xD9, 0xDA, 0xE1, 0xE2
 _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
-_DECODED = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended, progressive; each by Huffman's code
+_PROGRESSIVE = 0xC2
+_MOST_HELD = 1 << 30  # of coefficients, two bytes a sample; of other JPEGs a few rows are held
+_DECODED = frozenset({0xC0, 0xC1, _PROGRESSIVE})  # baseline, extended, progressive; each by Huffman's code
 _BARE = frozenset({0x01, _SOI, *range(0xD0, 0xD8)})  # markers without a segment
 _EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
 # The next marker behind compressed data: an FF that is not stuffed, not padding, and no restart.
@@ -53,6 +55,11 @@ def header(data: mmap, name: str) -> Header:
     if samples not in (1, 3):
         raise UnsupportedSource(f"{name} is a JPEG with {samples} samples a pixel; save it as TIFF")
     height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
+    if kind == _PROGRESSIVE and 2 * height * width * samples > _MOST_HELD:
+        raise UnsupportedSource(
+            f"{name} is a progressive JPEG of {width} x {height} pixels, which has to be held in memory whole; "
+            "save it as an ordinary JPEG or as PNG"
+        )
     return Header(
         kind="JPEG", width=width, height=height, samples=samples, exif=exif, xmp=xmp, icc=b"".join(profile)
     )
