@@ -21,7 +21,7 @@ import tifffile
 from service_site import Site, eventually
 
 from scientistcloud.datasets import catalogue, retiring
-from scientistcloud.errors import InvalidSettings, InvalidTransition, UnsafeSource
+from scientistcloud.errors import InvalidParameters, InvalidSettings, InvalidTransition
 from scientistcloud.records import Dataset, DatasetStatus
 from scientistcloud.uploads.registering import Event, Registrar
 
@@ -170,7 +170,7 @@ def test_only_what_the_operator_allows_is_registered(site: Site, root: Path, tmp
     (tmp_path / "beamline2").mkdir()
 
     for place in (elsewhere, root / "way", root / ".." / "elsewhere", tmp_path / "beamline2", Path("/")):
-        with pytest.raises(UnsafeSource, match="REGISTER_ROOTS"):
+        with pytest.raises(InvalidParameters, match="REGISTER_ROOTS"):
             registrar(site, place, roots=(root,))
     with pytest.raises(InvalidSettings, match="REGISTER_ROOTS"):
         registrar(site, root, roots=())

@@ -397,7 +397,7 @@ def test_every_page_fits_its_window(
         browsing.expected.append("/nowhere")
         browsing.log_in()
         paths = {
-            "datasets": "/", "dataset": f"/datasets/{long_named}", "jobs": "/jobs", "job": f"/jobs/{job}",
+            "datasets": "/", "dataset": f"/datasets/{long_named}", "jobs": "/jobs", "import": "/import", "job": f"/jobs/{job}",
             "error": "/nowhere", "login": "/login",
         }  # fmt: skip
         for title, path in paths.items():

@@ -23,6 +23,7 @@ from scientistcloud.datasets.lifecycle import (
     RemovalDue,
     Reopened,
     Restored,
+    SourcesChanged,
     UploadFailed,
     after,
     fulfilled,
@@ -283,3 +284,87 @@ def test_only_what_was_deleted_is_removed_and_then_nothing_brings_it_back() -> N
     assert settled(doomed, Line()) == doomed
     with pytest.raises(InvalidTransition, match="being removed"):
         after(doomed, Restored())
+
+
+# -- sources that other jobs bring ---------------------------------------------------------------
+
+THEN = {"job_type": CONVERSION, "idempotency_key": "convert:2", "parameters": {"input_path": "x"}}
+
+
+def brought(job_type: str, then: object) -> Job:
+    return replace(a_job(JobStatus.COMPLETED, job_type), result={"files": 3, "then": then})
+
+
+@pytest.mark.parametrize("job_type", [IMPORT, EXTRACTION])
+def test_the_end_of_what_brings_sources_promises_the_job_that_follows(job_type: str) -> None:
+    target = a_target(status=DatasetStatus.UNZIPPING, closed_at=NOON)
+
+    now = settled(target, Line(last=brought(job_type, THEN)))
+
+    assert now.status is DatasetStatus.CONVERSION_QUEUED
+    assert now.wanted == Wanted(job_type=CONVERSION, idempotency_key="convert:2", parameters={"input_path": "x"})
+    assert settled(now, Line(last=brought(job_type, THEN))) == now
+
+
+def test_an_archive_that_was_imported_waits_to_be_unpacked() -> None:
+    target = a_target(status=DatasetStatus.UPLOADING, closed_at=NOON)
+
+    now = settled(target, Line(last=brought(IMPORT, THEN | {"job_type": EXTRACTION})))
+
+    assert now.status is DatasetStatus.UPLOAD_QUEUED
+    assert now.wanted is not None
+
+
+def test_the_promise_is_fulfilled_by_the_job_of_its_key_and_made_once() -> None:
+    target = settled(a_target(status=DatasetStatus.UNZIPPING, closed_at=NOON), Line(last=brought(EXTRACTION, THEN)))
+
+    waiting = settled(target, Line(head=a_job(JobStatus.PENDING, key="convert:2"), last=brought(EXTRACTION, THEN)))
+    ended = settled(waiting, Line(last=a_job(JobStatus.FAILED, key="convert:2")))
+
+    assert (waiting.status, waiting.wanted) == (DatasetStatus.CONVERSION_QUEUED, None)
+    assert (ended.status, ended.wanted) == (DatasetStatus.CONVERSION_ERROR, None)
+
+
+@pytest.mark.parametrize("then", [None, {}, "x", THEN | {"job_type": DELETION}, THEN | {"idempotency_key": 3}])
+def test_a_result_that_names_no_job_to_follow_is_the_end(then: object) -> None:
+    target = a_target(status=DatasetStatus.UNZIPPING, closed_at=NOON)
+
+    now = settled(target, Line(last=brought(EXTRACTION, then)))
+
+    assert (now.status, now.wanted) == (DatasetStatus.DONE, None)
+
+
+def test_a_conversions_result_leads_nowhere() -> None:
+    target = a_target(status=DatasetStatus.CONVERTING, closed_at=NOON)
+
+    assert settled(target, Line(last=brought(CONVERSION, THEN))).status is DatasetStatus.DONE
+
+
+def test_a_data_set_that_was_opened_meanwhile_stays_open() -> None:
+    assert settled(a_target(), Line(last=brought(EXTRACTION, THEN))) == a_target()
+
+
+# -- sources that stay where they are ------------------------------------------------------------
+
+
+def test_a_change_of_the_sources_is_noticed_until_a_new_form_is_made_of_them() -> None:
+    target = a_target(status=DatasetStatus.DONE, closed_at=NOON, revision=1, place="/beamline/scan")
+
+    noticed = after(target, SourcesChanged("a.tif changed", None))
+    converted = published(noticed, form={"path": "x"}, sensor=None)
+
+    assert (noticed.notice, noticed.revision, noticed.status) == ("a.tif changed", 2, DatasetStatus.DONE)
+    assert converted.notice is None
+
+
+def test_a_rule_converts_what_changed() -> None:
+    target = a_target(status=DatasetStatus.DONE, closed_at=NOON, revision=1, place="/beamline/scan")
+
+    changed = after(target, SourcesChanged("a.tif changed", WANTED))
+
+    assert (changed.status, changed.wanted) == (DatasetStatus.CONVERSION_QUEUED, WANTED)
+
+
+def test_a_registered_data_set_is_not_opened_for_uploads() -> None:
+    with pytest.raises(InvalidTransition, match="/beamline/scan"):
+        after(a_target(status=DatasetStatus.DONE, closed_at=NOON, place="/beamline/scan"), Reopened())

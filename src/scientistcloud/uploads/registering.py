@@ -14,7 +14,7 @@ from pathlib import Path
 from scientistcloud.datasets import catalogue
 from scientistcloud.datasets.lifecycle import Closed, SourcesChanged, after
 from scientistcloud.datasets.wanted import conversion
-from scientistcloud.errors import InvalidParameters, ScientistCloudError
+from scientistcloud.errors import InvalidParameters, ScientistCloudError, UnsafeSource
 from scientistcloud.jobs.queue import JobQueueManager
 from scientistcloud.places import FileState, candidates, is_being_written, require_roots, root_of, state_of
 from scientistcloud.ports import Store
@@ -42,8 +42,8 @@ class Registrar:
     Parameters
     ----------
     roots
-        Those that the operator allows; raises `InvalidSettings` where there is none, `UnsafeSource` where `root`
-        lies in none of them.
+        Those that the operator allows; raises `InvalidSettings` where there is none, `InvalidParameters` where
+        `root` lies in none of them.
     quiet_seconds
         For so long nothing may have changed.
     convert
@@ -69,7 +69,10 @@ class Registrar:
         self.root = Path(os.path.abspath(root))  # noqa: PTH100  no link is resolved
         if not self.root.exists():
             raise InvalidParameters(f"there is no file or folder {self.root}; check its name")
-        root_of(self.root, roots)
+        try:
+            root_of(self.root, roots)
+        except UnsafeSource as refused:
+            raise InvalidParameters(str(refused)) from refused
         self._store = store
         self._queue = JobQueueManager(store)
         self._roots = roots

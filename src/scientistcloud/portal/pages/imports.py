@@ -19,20 +19,42 @@ from scientistcloud.uploads import importing
 
 router = APIRouter(include_in_schema=False)
 
-#: Name in the form, label, what it is for, and whether it is one of several lines.
+#: What a group is for, and its fields: name in the form, label, what it is for, and whether it is a secret.
 CREDENTIALS = (
-    ("login", "Login", "web, SFTP, WebDAV", False),
-    ("password", "Password", "web, SFTP, WebDAV", True),
-    ("bearer", "Token", "web, WebDAV", True),
-    ("access_key", "Access key", "S3", False),
-    ("secret_key", "Secret key", "S3", True),
-    ("session_token", "Session token", "S3, where keys are temporary", True),
-    ("endpoint", "Endpoint", "S3 outside of AWS: https://s3.example.org", False),
-    ("region", "Region", "S3, if not us-east-1", False),
-    ("host_key", "Host key", "SFTP: the line that ssh-keyscan prints, without the host", False),
-    ("private_key", "Private key", "SFTP: the whole text of the key", True),
-    ("passphrase", "Passphrase", "SFTP: of that key", True),
-    ("service_account", "Service account", "Google Drive: the JSON of its key", True),
+    (
+        "Log-in for web, WebDAV, SFTP",
+        (
+            ("login", "Login", "", False),
+            ("password", "Password", "", True),
+            ("bearer", "Token", "instead, for web and WebDAV", True),
+        ),
+    ),
+    (
+        "Keys for SFTP",
+        (
+            ("host_key", "Host key", "the line that ssh-keyscan prints, without the host; needed", False),
+            ("private_key", "Private key", "the whole text of the key", True),
+            ("passphrase", "Passphrase", "of that key", True),
+        ),
+    ),
+    (
+        "Keys for S3",
+        (
+            ("access_key", "Access key", "", False),
+            ("secret_key", "Secret key", "", True),
+            ("session_token", "Session token", "where keys are temporary", True),
+            ("endpoint", "Endpoint", "outside of AWS: https://s3.example.org", False),
+            ("region", "Region", "if not us-east-1", False),
+        ),
+    ),
+    (
+        "Google Drive",
+        (
+            ("service_account", "Service account", "the JSON of its key", True),
+            ("folder_id", "Folder", "its id, where the path begins", False),
+            ("shared_drive", "Shared drive", "its id", False),
+        ),
+    ),
 )
 _TEXTS = ("private_key", "service_account")
 
@@ -58,7 +80,7 @@ async def begin(
     from starlette.concurrency import run_in_threadpool
 
     said = await request.form()
-    fields = {field: str(said.get(field) or "") for field, *_ in CREDENTIALS}
+    fields = {field: str(said.get(field) or "") for _, group in CREDENTIALS for field, *_ in group}
 
     def start() -> Response:
         try:
