@@ -397,8 +397,8 @@ def test_every_page_fits_its_window(
         browsing.expected.append("/nowhere")
         browsing.log_in()
         paths = {
-            "datasets": "/", "dataset": f"/datasets/{long_named}", "jobs": "/jobs", "import": "/import", "job": f"/jobs/{job}",
-            "error": "/nowhere", "login": "/login",
+            "datasets": "/", "dataset": f"/datasets/{long_named}", "jobs": "/jobs", "import": "/import",
+            "job": f"/jobs/{job}", "error": "/nowhere", "login": "/login",
         }  # fmt: skip
         for title, path in paths.items():
             browsing.open(path)
