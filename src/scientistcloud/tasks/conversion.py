@@ -36,6 +36,7 @@ from scientistcloud.omezarr.streaming import sync
 from scientistcloud.omezarr.writer import Variable, WriteOptions, Written, disk, silent, write
 from scientistcloud.records import Json
 from scientistcloud.tasks import idx_form
+from scientistcloud.tasks.confinement import confine
 from scientistcloud.tasks.contract import Outcome, Report, Work
 
 OME_ZARR, IDX = FORMS = ("ome-zarr", "idx")
@@ -152,6 +153,8 @@ class ConversionTask:
 
     def run(self, work: Work) -> Outcome:
         """Publishes `converted.ome.zarr`, or where IDX was asked for that, and `preview.webp`."""
+        # Whatever the files persuade a reading library to do, it reaches nothing else.
+        confine(read=[work.source if work.source.is_dir() else work.source.parent], write=work.output)
         sensor = next((str(work.parameters[key]) for key in _SENSOR_KEYS if work.parameters.get(key)), "auto")
         kind = form_option(work.parameters)
         names = (CONVERTED,) if kind == OME_ZARR else (CONVERTED_IDX, CONVERTED_BLOCKS)
