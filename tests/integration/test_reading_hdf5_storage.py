@@ -82,11 +82,16 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("dtype", ["u1", "<i2", ">u2", ">f4", "<f8", "c8", "?", "<f2"])
+@pytest.mark.parametrize(
+    ("layout", "dtype"),
+    [
+        (layout, dtype)
+        for layout in LAYOUTS
+        for dtype in ("u1", "<i2", ">u2", ">f4", "<f8", "c8", "?", "<f2")
+        if "scaleoffset" not in LAYOUTS[layout] or np.dtype(dtype).kind in "iu"  # for these it loses nothing
+    ],
+)
 def test_every_layout_of_every_type_is_read_as_h5py_reads_it(path: Path, layout: str, dtype: str) -> None:
-    if "scaleoffset" in LAYOUTS[layout] and np.dtype(dtype).kind not in "iu":
-        pytest.skip("scale-offset without loss is for integers")
     with h5py.File(path, "w") as file:
         file.create_dataset("cube", data=CUBE.astype(dtype), **LAYOUTS[layout])
 
@@ -213,13 +218,13 @@ class Counted:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.decoded: list[tuple[int, ...]] = []
-        original = chunks.Chunked.decoded
+        original = chunks.Chunked.decode
 
-        def counting(chunked: chunks.Chunked, row: int, place: tuple[int, ...]) -> Array:
+        def counting(chunked: chunks.Chunked, row: int, place: tuple[int, ...], into: Array) -> None:
             self.decoded.append(place)
-            return original(chunked, row, place)
+            original(chunked, row, place, into)
 
-        monkeypatch.setattr(chunks.Chunked, "decoded", counting)
+        monkeypatch.setattr(chunks.Chunked, "decode", counting)
 
 
 @pytest.mark.parametrize("chunk", [(1, 300, 300), (16, 300, 300), (7, 100, 110), (16, 20, 300)])

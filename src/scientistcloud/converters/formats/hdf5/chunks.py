@@ -176,7 +176,14 @@ class ChunkReader:
             real = [min(c, n - b) for c, n, b in zip(chunked.chunk, chunked.dataset.shape, begins, strict=True)]
             taken = math.prod(part.stop - part.start for part in inside)
             if taken == math.prod(real):
-                out[target] = chunked.decoded(row, place)[inside]
+                part = out[target]
+                if part.shape == chunked.chunk and part.flags.c_contiguous:
+                    chunked.decode(row, place, part)
+                else:
+                    # One chunk a thread, used again and again: given back each time, they would lie scattered.
+                    whole_chunk = _scratch(chunked)
+                    chunked.decode(row, place, whole_chunk)
+                    part[...] = whole_chunk[inside]
             else:
                 out[target] = self._kept.get(chunked, row, place, taken=taken, size=math.prod(real))[inside]
 
@@ -212,12 +219,12 @@ class Chunked:
     def chunk_bytes(self) -> int:
         return math.prod(self.chunk) * self.dtype.itemsize
 
-    def decoded(self, row: int, place: tuple[int, ...]) -> Array:
-        """The chunk in `row` of the table, whole; the part of an edge chunk behind the data means nothing."""
+    def decode(self, row: int, place: tuple[int, ...], into: Array) -> None:
+        """Fill `into` with the chunk in `row` of the table; an edge chunk goes on behind the data."""
         table = self.table
         offset, size = int(table.offsets[row]), int(table.sizes[row])
         stored = _pread(self.dataset.file, size, offset)
-        return self._values(stored, int(table.masks[row]), place)
+        self._decode(stored, int(table.masks[row]), place, into)
 
     def fill_cells(self, cells: Array, into: Array, rows: Array) -> None:
         """Put the chunks in `rows` of the table, near each other in the file, into `cells`, a row for each."""
@@ -238,19 +245,18 @@ class Chunked:
         )
         for cell, row, at, size, mask in zip(*columns, strict=True):
             place = np.unravel_index(int(table.numbers[row]), table.grid)
-            values = self._values(view[at : at + size], mask, tuple(map(int, place)))
-            cells[cell] = values.reshape(-1).view(np.uint8)
+            values = cells[cell].view(self.dtype).reshape(self.chunk)
+            self._decode(view[at : at + size], mask, tuple(map(int, place)), values)
 
-    def _values(self, stored: Any, mask: int, place: tuple[int, ...]) -> Array:
+    def _decode(self, stored: Any, mask: int, place: tuple[int, ...], into: Array) -> None:
         if self.filters and not mask and len(stored) == self.chunk_bytes and self._is_at_edge(place):
-            return self._by_library(
-                place
-            )  # HDF5 can be told to leave edge chunks unfiltered, and marks them nowhere
+            # HDF5 can be told to leave edge chunks unfiltered, and marks them nowhere.
+            into[...] = self._by_library(place)
+            return
         try:
-            block = undone(stored, self.filters, mask, size_bytes=self.chunk_bytes)
+            undone(stored, self.filters, mask, into.reshape(-1).view(np.uint8))
         except DoesNotDecode as broken:
             raise self._damaged(place, broken) from broken
-        return block.view(self.dtype).reshape(self.chunk)
 
     def _is_at_edge(self, place: Sequence[int]) -> bool:
         ends = zip(place, self.chunk, self.dataset.shape, strict=True)
@@ -312,7 +318,9 @@ class _Kept:
             self._make_room(key)
         if ours:
             try:
-                entry.values.set_result(chunked.decoded(row, place))
+                values = np.empty(chunked.chunk, chunked.dtype)
+                chunked.decode(row, place, values)
+                entry.values.set_result(values)
             except BaseException as failed:  # noqa: BLE001 - raised again by whoever asks for the chunk
                 entry.values.set_exception(failed)
         return entry.values.result()
@@ -328,6 +336,20 @@ class _Kept:
 
     def _drop(self, key: tuple[int, int]) -> None:
         self._bytes -= self._entries.pop(key).size_bytes
+
+
+_of_thread = threading.local()
+
+
+def _scratch(chunked: Chunked) -> Array:
+    """Room for a chunk, the thread's own until it asks again."""
+    kept = getattr(_of_thread, "room", None)
+    if kept is None or kept.size < chunked.chunk_bytes:
+        kept = np.empty(chunked.chunk_bytes, np.uint8)
+        if chunked.chunk_bytes <= _KEPT_BYTES // 8:
+            _of_thread.room = kept
+    room: Array = kept[: chunked.chunk_bytes].view(chunked.dtype).reshape(chunked.chunk)
+    return room
 
 
 def _batches(table: Table, rows: Array) -> Iterator[slice]:

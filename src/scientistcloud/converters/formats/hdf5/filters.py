@@ -54,51 +54,58 @@ def missing(filters: Sequence[Filter]) -> list[str]:
     ]
 
 
-def undone(stored: Any, filters: Sequence[Filter], mask: int, *, size_bytes: int) -> Array:
-    """The `size_bytes` bytes of a chunk, as they were before `filters`; those in `mask` were left out for it.
+def undone(stored: Any, filters: Sequence[Filter], mask: int, into: Array) -> None:
+    """Fill `into`, bytes in a row, with a chunk as it was before `filters`; those in `mask` were left out for it.
 
     Raises `DoesNotDecode`.
     """
     applied = [each for index, each in enumerate(filters) if not mask >> index & 1]
-    for index in reversed(range(len(applied))):
-        # Fletcher's sum comes behind what it is the sum of, and may itself be deflated.
-        expected = size_bytes + _SUM_BYTES * sum(each.number == FLETCHER32 for each in applied[:index])
-        match applied[index].number:
-            case h5py.h5z.FILTER_DEFLATE:
-                stored = _inflated(stored, expected)
-            case h5py.h5z.FILTER_SHUFFLE:
-                stored = _unshuffled(stored, applied[index].values)
-            case _:
-                stored = _summed(stored)
     block: Array = np.frombuffer(stored, np.uint8)
-    if block.size != size_bytes:
-        raise DoesNotDecode(f"{block.size} bytes instead of {size_bytes}")
-    return block
+    # A checksum is only taken off, so the last step that makes bytes is the last of the others.
+    final = next((index for index, each in enumerate(applied) if each.number != FLETCHER32), None)
+    for index in reversed(range(len(applied))):
+        if applied[index].number == FLETCHER32:
+            block = _summed(block)
+            continue
+        # Fletcher's sum comes behind what it is the sum of, and may itself be deflated or shuffled.
+        sums = sum(each.number == FLETCHER32 for each in applied[:index])
+        size = into.size + _SUM_BYTES * sums
+        target = into if index == final and not sums else np.empty(size, np.uint8)
+        if applied[index].number == DEFLATE:
+            _inflate(block, target)
+        else:
+            _unshuffle(block, applied[index].values, target)
+        block = target
+    if block is not into:
+        if block.size != into.size:
+            raise DoesNotDecode(f"{block.size} bytes instead of {into.size}")
+        into[...] = block
 
 
-def _inflated(stored: Any, size_bytes: int) -> Any:
+def _inflate(block: Any, target: Any) -> None:
     try:
-        return imagecodecs.deflate_decode(stored, out=size_bytes)
+        made = imagecodecs.deflate_decode(block, out=target)
     except (imagecodecs.DeflateError, ValueError, RuntimeError, MemoryError) as broken:
         raise DoesNotDecode(str(broken)) from broken
+    if len(made) != target.size:
+        raise DoesNotDecode(f"{len(made)} bytes instead of {target.size}")
 
 
-def _unshuffled(stored: Any, values: Sequence[int]) -> Any:
-    block: Array = np.frombuffer(stored, np.uint8)
+def _unshuffle(block: Array, values: Sequence[int], target: Array) -> None:
+    if block.size != target.size:
+        raise DoesNotDecode(f"{block.size} bytes instead of {target.size}")
     size = values[0] if values else 1
     count = block.size // size if size else 0
     if size < 2 or count < 2:
-        return stored
-    out = np.empty(block.size, np.uint8)
-    items, planes = out[: count * size].reshape(count, size), block[: count * size].reshape(size, count)
+        target[...] = block
+        return
+    items, planes = target[: count * size].reshape(count, size), block[: count * size].reshape(size, count)
     for index in range(size):  # faster than one transposition
         items[:, index] = planes[index]
-    out[count * size :] = block[count * size :]
-    return out
+    target[count * size :] = block[count * size :]
 
 
-def _summed(stored: Any) -> Any:
-    block: Array = np.frombuffer(stored, np.uint8)
+def _summed(block: Array) -> Array:
     if block.size < _SUM_BYTES:
         raise DoesNotDecode("too short for a checksum")
     data, told = block[:-_SUM_BYTES], int(block[-_SUM_BYTES:].view("<u4")[0])
