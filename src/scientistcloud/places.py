@@ -89,7 +89,7 @@ def candidates(root: Path, *, as_one: bool) -> list[Path]:
     """What may be data sets: each file and folder right below `root`, or `root` itself."""
     if as_one or not root.is_dir():
         return [root]
-    return sorted(root / name for name in os.listdir(root) if not _passed_over(name))  # noqa: PTH208  names alone
+    return sorted(root / name for name in os.listdir(root) if not is_passed_over(name))  # noqa: PTH208  names alone
 
 
 def is_being_written(place: Path, paths: Iterator[str] | Sequence[str]) -> bool:
@@ -113,7 +113,8 @@ def is_being_written(place: Path, paths: Iterator[str] | Sequence[str]) -> bool:
     return False
 
 
-def _passed_over(name: str) -> bool:
+def is_passed_over(name: str) -> bool:
+    """Whether a file or folder of that name is hidden, or one that is not finished."""
     return name.startswith(".") or name.lower().endswith(_UNFINISHED)
 
 
@@ -128,7 +129,7 @@ def _below(place: Path, root: Path) -> Iterator[tuple[str, os.stat_result]]:
             continue  # gone meanwhile
         for entry in entries:
             path = f"{folder}/{entry.name}" if folder else entry.name
-            if _passed_over(entry.name):
+            if is_passed_over(entry.name):
                 continue
             if entry.is_symlink():
                 real = os.path.realpath(entry.path)

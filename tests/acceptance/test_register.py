@@ -131,6 +131,35 @@ def test_a_file_that_somebody_has_open_for_writing_is_not_complete(site: Site, r
     assert looked(who) == [("registered", "scan.tif")]
 
 
+def test_a_look_at_what_changed_looks_at_nothing_else(site: Site, root: Path) -> None:
+    for name in "abc":
+        a_scan(root / name / "deep" / "x.tif")
+    who = registrar(site, root, quiet_seconds=0.1)
+    looked(who)
+    a_scan(root / "a" / "deep" / "x.tif", 7, seconds_old=1800)
+    a_scan(root / "b" / "deep" / "x.tif", 7, seconds_old=1800)
+    a_scan(root / "new" / "x.tif")
+
+    def some() -> list[tuple[str, str]]:
+        paths = [root / "a" / "deep" / "x.tif", root / "new", root / ".hidden", root, root.parent / "elsewhere"]
+        return [(event.what, event.place.name) for event in who.look_at(paths)]
+
+    assert set(some()) == {("waiting", "a"), ("waiting", "new")}
+    found: list[tuple[str, str]] = []
+
+    def both() -> bool:
+        found.extend(some())
+        return len(found) == 2
+
+    eventually(both, "was quiet")
+
+    assert set(found) == {("changed", "a"), ("registered", "new")}
+    (root / "c" / "deep" / "x.tif").unlink()
+    (root / "c" / "deep").rmdir()
+    (root / "c").rmdir()
+    assert [(event.what, event.place.name) for event in who.look_at([root / "c"])] == [("gone", "c")]
+
+
 def test_what_a_crash_cut_short_is_finished_by_the_next_call(site: Site, root: Path) -> None:
     scan = a_scan(root / "scan.tif")
     catalogue.open_registered(site.store, user=ADA, name="scan.tif", sensor="auto", place=str(scan))

@@ -137,12 +137,15 @@ class LocalForms:
         folder = self._folder.dataset(dataset_uuid)
         place = folder.source / source_path(at) if at else folder.source
         with _translated(folder):
-            _sync_tree(files)
-            _sync_tree(listing)
+            for path in (files, listing):
+                if os.path.lexists(path):  # else it may be the same call again
+                    _sync_tree(path)
             with self._locked(folder) as known:
                 _refuse_older(known, token, dataset_uuid)
                 if known.arrived is not None and known.arrived["job_id"] == job_id:
                     return  # the same call again: its answer was lost
+                if not os.path.lexists(files) or not os.path.lexists(listing):
+                    raise InvalidParameters(f"{files.name} was to arrive, but the task did not write it")
                 if not at:
                     with suppress(OSError):
                         place.rmdir()  # where it is empty

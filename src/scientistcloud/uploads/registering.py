@@ -7,7 +7,7 @@ them were the same for a while. Nothing is copied, and nothing is written where 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,15 @@ from scientistcloud.datasets.lifecycle import Closed, SourcesChanged, after
 from scientistcloud.datasets.wanted import conversion
 from scientistcloud.errors import InvalidParameters, ScientistCloudError, UnsafeSource
 from scientistcloud.jobs.queue import JobQueueManager
-from scientistcloud.places import FileState, candidates, is_being_written, require_roots, root_of, state_of
+from scientistcloud.places import (
+    FileState,
+    candidates,
+    is_being_written,
+    is_passed_over,
+    require_roots,
+    root_of,
+    state_of,
+)
 from scientistcloud.ports import Store
 from scientistcloud.records import Dataset, DatasetFile, DatasetStatus
 
@@ -84,24 +92,54 @@ class Registrar:
         self._now = store.clock.monotonic
         #: Place -> its state, and since when it has been so.
         self._seen: dict[Path, tuple[State, float]] = {}
+        #: What its owner deleted, as of the last look at everything.
+        self._deleted: set[Path] = set()
         #: What was said already, so that it is said once.
         self._said: dict[Path, str] = {}
 
     def look(self, *, first: bool = False) -> Iterator[Event]:
         """Look at everything once; what is new. `first`: files that are old enough need not be seen twice."""
-        known = {Path(each.place): each for each in self._store.datasets.registered(str(self.root)) if each.place}
-        deleted = self._deleted()
+        known = self._registered(self.root)
+        self._deleted = self._deleted_places()
         there = candidates(self.root, as_one=self._as_one)
         for place in there:
-            if place in deleted:
-                continue
-            try:
-                yield from self._look_at(place, known.get(place), first=first)
-            except ScientistCloudError as refused:
-                yield from self._once(Event("refused", place, str(refused)))
+            yield from self._look_safely(place, known.get(place), first=first)
         for place, dataset in known.items():
             if place not in there and not place.exists():
                 yield from self._gone(place, dataset)
+
+    def look_at(self, paths: Iterable[Path]) -> Iterator[Event]:
+        """Look again at what the `paths` that changed belong to, and at what waits; for a root with many others."""
+        places = {self._place_of(path) for path in paths} | set(self._seen)
+        for place in sorted(each for each in places if each is not None):
+            dataset = self._registered(place).get(place)
+            if place.exists():
+                yield from self._look_safely(place, dataset, first=False)
+            else:
+                self._seen.pop(place, None)
+                if dataset is not None:
+                    yield from self._gone(place, dataset)
+
+    def _place_of(self, path: Path) -> Path | None:
+        """The candidate that `path` is, or lies in."""
+        if self._as_one or not self.root.is_dir():
+            return self.root
+        try:
+            first = path.relative_to(self.root).parts[0]
+        except (ValueError, IndexError):
+            return None
+        return None if is_passed_over(first) else self.root / first
+
+    def _registered(self, place: Path) -> dict[Path, Dataset]:
+        return {Path(each.place): each for each in self._store.datasets.registered(str(place)) if each.place}
+
+    def _look_safely(self, place: Path, dataset: Dataset | None, *, first: bool) -> Iterator[Event]:
+        if place in self._deleted:
+            return
+        try:
+            yield from self._look_at(place, dataset, first=first)
+        except ScientistCloudError as refused:
+            yield from self._once(Event("refused", place, str(refused)))
 
     @property
     def waiting(self) -> int:
@@ -194,7 +232,7 @@ class Registrar:
             last = page[-1].path
         return found
 
-    def _deleted(self) -> set[Path]:
+    def _deleted_places(self) -> set[Path]:
         """What its owner deleted: it does not come back while that can still be undone."""
         found: set[Path] = set()
         last: str | None = None

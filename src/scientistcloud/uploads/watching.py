@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from scientistcloud.uploads.registering import Event, Registrar
 
@@ -35,14 +36,20 @@ def looks(
         ignore_permission_denied=True,
     )
     next(told, None)  # it listens from now on, so that nothing is missed after the first look
-    looked, due = time.monotonic(), False
     yield from registrar.look(first=True)
+    looked = looked_at_all = time.monotonic()
+    changed: set[Path] = set()
     while not stopped():
-        due |= bool(next(told, None))
-        since = time.monotonic() - looked
-        if since >= poll_seconds or ((due or registrar.waiting) and since >= _SOONEST_SECONDS):
-            looked, due = time.monotonic(), False
+        changed |= {Path(path) for _, path in next(told, None) or ()}
+        now = time.monotonic()
+        if now - looked_at_all >= poll_seconds:
+            looked = looked_at_all = now
+            changed.clear()
             yield from registrar.look()
+        elif (changed or registrar.waiting) and now - looked >= _SOONEST_SECONDS:
+            looked = now
+            some, changed = changed, set()
+            yield from registrar.look_at(some)
 
 
 def _until_quiet(registrar: Registrar, stopped: Callable[[], bool]) -> Iterator[Event]:

@@ -39,7 +39,7 @@ def fetch(
         before = part.offset_bytes
         try:
             _go_on(open_, part, shown=shown, room=room, say=say, name=name)
-            return part.end()
+            return part.end(lambda at: say(at, part.known.length_bytes, f"checking {part.known.path}"))
         except Broken as broken:
             failures = 1 if part.offset_bytes > before else failures + 1
             part.checkpoint()

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -106,8 +106,8 @@ class Part:
             _sync(self._note.parent)
         self._at = (self._offset, time.monotonic())
 
-    def end(self) -> Written:
-        """The whole file is here: durable, with its sum; the checkpoint goes."""
+    def end(self, say: Callable[[int], None]) -> Written:
+        """The whole file is here: durable, with its sum. `say` hears how far that has come."""
         with _no_space(self.known.path):
             os.fdatasync(self._file)
         if self._hashed != self._offset:
@@ -115,6 +115,7 @@ class Part:
             while block := os.pread(self._file, _READ_BYTES, at):
                 self._hash.update(block)
                 at += len(block)
+                say(at)
         return Written(path=self.known.path, size_bytes=self._offset, sha256=self._hash.hexdigest())
 
     def forget(self) -> None:
