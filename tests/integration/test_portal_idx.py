@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from photograph_files import photograph
 from portal_site import Site, running_site
 
 from openvisus_files import needed, read_idx
+from scientistcloud.records import DatasetStatus
 from scientistcloud.tasks.conversion import convert
 
 
@@ -61,6 +63,40 @@ def test_header_and_blocks_come_as_they_are(version: str, site: Site, formed: st
 
     made = read_idx(tmp_path / "converted.idx", tmp_path)
     np.testing.assert_array_equal(made["image@0"], read_idx(folder.root / "converted.idx", tmp_path)["image@0"])
+
+
+def test_header_and_blocks_come_as_one_zip(site: Site, formed: str, tmp_path: Path) -> None:
+    with site.program() as client:
+        (tmp_path / "all.zip").write_bytes(client.get(f"/data/{formed}/converted.zip").raise_for_status().content)
+
+    with zipfile.ZipFile(tmp_path / "all.zip") as archive:
+        assert archive.namelist()[0] == "converted.idx"
+        archive.extractall(tmp_path / "all")
+    assert read_idx(tmp_path / "all/converted.idx", tmp_path)["image@0"].shape == (48, 64, 3)
+
+
+def test_it_is_asked_for_and_given_back_on_the_page(site: Site, formed: str) -> None:
+    with site.browser() as browser:
+        page = browser.get(f"/datasets/{formed}").text
+        csrf = site.csrf(browser)
+        browser.post(f"/datasets/{formed}/convert", data={"csrf_token": csrf, "request": "a", "format": ""})
+        browser.post(f"/datasets/{formed}/convert", data={"csrf_token": csrf, "request": "b", "format": "idx"})
+    jobs = site.store.jobs.find(dataset_uuid=formed, limit=10)
+
+    assert '<option value="idx" selected>IDX, for OpenVisus</option>' in page
+    assert [job.parameters.get("format") for job in jobs] == [None, "idx"]
+
+
+def test_the_page_of_a_camera_that_is_not_known_lets_the_question_be_answered(site: Site) -> None:
+    uuid = site.add_dataset("mapir", status=DatasetStatus.CONVERSION_ERROR, sensor="auto")
+    with site.browser() as browser:
+        page = browser.get(f"/datasets/{uuid}").text
+        csrf = site.csrf(browser)
+        browser.post(f"/datasets/{uuid}/convert", data={"csrf_token": csrf, "sensor": "MAPIR", "bands": "OCN"})
+    (job,) = site.store.jobs.find(dataset_uuid=uuid, limit=10)
+
+    assert "Filter of a MAPIR camera" in page
+    assert (job.parameters["sensor_type"], job.parameters["bands"]) == ("MAPIR", "OCN")
 
 
 def test_nothing_else_of_its_folder_comes(site: Site, formed: str) -> None:

@@ -204,6 +204,23 @@ def test_a_name_that_openvisus_would_not_know_is_refused(tmp_path: Path) -> None
         convert(tmp_path / "a.png", tmp_path / "b.idx", form="idx")
 
 
+def test_progress_never_goes_back(tmp_path: Path) -> None:
+    photograph(tmp_path / "a.png")
+    told: list[tuple[float, str]] = []
+
+    convert(
+        tmp_path / "a.png",
+        tmp_path / "b.idx",
+        form="idx",
+        preview=tmp_path / "b.webp",
+        report=lambda share, step: told.append((share, step)),
+    )
+
+    shares = [share for share, _ in told]
+    assert shares == sorted(shares)
+    assert [step for _, step in told][-3:] == ["writing image as IDX", "packing the blocks", "publishing"]
+
+
 @pytest.mark.parametrize("step", ["packing the blocks", "publishing"])
 def test_a_conversion_that_is_cancelled_leaves_nothing(step: str, tmp_path: Path) -> None:
     photograph(tmp_path / "a.png")

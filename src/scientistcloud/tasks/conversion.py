@@ -95,6 +95,8 @@ def convert(
     fingerprint = Fingerprint.of(source)
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     reader = registry.open_source(source, sensor=sensor, options=replace(options, scratch=partial))
+    # Of IDX, the store is the first half of the way.
+    told = report if form == OME_ZARR else lambda share, step: report(share / 2, step)
     made = partial / output.name
     try:
         with Hashing(fingerprint) as hashing:
@@ -111,14 +113,14 @@ def convert(
                 made,
                 options=writing,
                 memory_bytes=memory_bytes,
-                report=report if form == OME_ZARR else lambda share, step: report(0.5 * share, step),
+                report=told,
                 provenance=lambda: {**recipe, "source": hashing.result()},
             )
         fingerprint.must_be_unchanged()
-        report(0.985, "checking")
+        told(0.985, "checking")
         check(made)
         if preview is not None:
-            report(0.99, "preview")
+            told(0.99, "preview")
             _preview(made, written)
         document = _form(described, written, made, preview)
         appearing = [made]

@@ -16,7 +16,8 @@ from pydantic import BaseModel
 from starlette.responses import Response, StreamingResponse
 
 from scientistcloud.errors import NotFound
-from scientistcloud.layout import CONVERTED
+from scientistcloud.layout import CONVERTED, CONVERTED_BLOCKS, CONVERTED_IDX
+from scientistcloud.portal.api.data import is_idx
 from scientistcloud.portal.dependencies import SeenDataset, TheSettings, TheStore
 from scientistcloud.portal.files import Span, open_beneath, span_of
 from scientistcloud.portal.sources import source_of
@@ -98,16 +99,20 @@ def get_source(dataset: SeenDataset, request: Request, store: TheStore, settings
 def get_converted(dataset: SeenDataset, request: Request, settings: TheSettings) -> Response:
     """The converted form as a zip; `Range` goes on where a line broke."""
     folder, token = _form(dataset, settings)
-    members = [Member(f"{folder.name}/{path}", (folder / path).stat().st_size) for path in _files_below(folder)]
+    names = [f"{folder.name}/{path}" for path in _files_below(folder)]
+    if is_idx(dataset):
+        names.insert(0, CONVERTED_IDX)
+    members = [Member(name, (folder.parent / name).stat().st_size) for name in names]
     opened = partial(_open_below, folder.parent)
     return _zip(opened, members, request, dataset, kind="converted", state=str(token))
 
 
 def _form(dataset: Dataset, settings: Settings) -> tuple[Path, int]:
-    """Where the form lies, and the token of its publication. Raises `NotFound`."""
+    """The folder of the form (of an IDX that of its blocks), and its publication's token. Raises `NotFound`."""
     if not dataset.forms:
         raise NotFound(f"data set {dataset.uuid} has no converted form yet; download its files as they came")
-    return settings.folder.dataset(dataset.uuid).root / CONVERTED, int(dataset.forms[-1]["token"])
+    name = CONVERTED_BLOCKS if is_idx(dataset) else CONVERTED
+    return settings.folder.dataset(dataset.uuid).root / name, int(dataset.forms[-1]["token"])
 
 
 def _source_files(store: Store, dataset: Dataset) -> Iterator[DatasetFile]:

@@ -34,11 +34,14 @@ def convert_again(
     chunk: Annotated[str, Form()] = "",
     shard: Annotated[str, Form()] = "",
     codec: Annotated[str, Form()] = "",
+    scan: Annotated[str, Form()] = "",
+    bands: Annotated[str, Form()] = "",
+    kind: Annotated[str, Form(alias="format")] = "",
 ) -> Response:
     """Queue it, and back to the page; what was left empty is chosen as always."""
     typed = {
         "array": array, "axes": axes, "spacing": spacing, "fill": fill, "reduce": reduce, "levels": levels,
-        "chunk": chunk, "shard": shard, "codec": codec,
+        "chunk": chunk, "shard": shard, "codec": codec, "scan": scan, "bands": bands, "format": kind,
     }  # fmt: skip
     options = options_of({name: text.strip() for name, text in typed.items() if text.strip()})
     processor.convert_again(

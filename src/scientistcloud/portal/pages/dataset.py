@@ -16,6 +16,7 @@ from starlette.responses import RedirectResponse, Response
 
 from scientistcloud.access.rules import Action, may
 from scientistcloud.datasets import retiring
+from scientistcloud.datasets.wanted import CONVERSION_OPTIONS
 from scientistcloud.errors import NotFound
 from scientistcloud.layout import CONVERTED, CONVERTED_IDX
 from scientistcloud.portal import viewer_state
@@ -74,7 +75,7 @@ def show(
         idx=is_idx(dataset),
         is_open=dataset.closed_at is None,
         conversion=how_converted(dataset.forms[-1]) if dataset.forms else [],
-        asked=dataset.forms[-1].get("options", {}) if dataset.forms else {},
+        asked=_asked(dataset, row),
         request_id=str(uuids.uuid4()),
         files=files[:PAGE_FILES],
         more_files=files[PAGE_FILES - 1].path if len(files) > PAGE_FILES else None,
@@ -83,6 +84,15 @@ def show(
         words=words,
         quote=quote,
     )
+
+
+def _asked(dataset: Dataset, row: Row) -> Json:
+    """What was overruled of the newest conversion: of the one that failed, where none has succeeded yet."""
+    if dataset.forms:
+        options: Json = dataset.forms[-1].get("options", {})
+        return options
+    parameters = row.job.parameters if row.job else {}
+    return {key: value for key, value in parameters.items() if key in CONVERSION_OPTIONS}
 
 
 @router.post("/datasets/{uuid}/open")
