@@ -11,7 +11,7 @@ from typing import NoReturn
 import pytest
 from hypothesis import settings
 
-from mongo_server import MongoServer, drop, new_database, real_server
+from mongo_server import MongoServer, drop, empty, new_database, real_server
 from records_at_hand import database_url as new_database_url
 
 # An example may take as long as it likes: what is slow on a busy machine is no bug.
@@ -62,12 +62,19 @@ def mongodb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.stop()
 
 
-@pytest.fixture
-def mongodb_url(mongodb_server: str) -> Iterator[str]:
-    """A database on it that nobody else uses; dropped afterwards."""
+@pytest.fixture(scope="session")
+def _mongodb_database(mongodb_server: str) -> Iterator[str]:
+    """One for each xdist worker: making its indexes anew for each test takes longer than most tests."""
     url = new_database(mongodb_server)
     yield url
     drop(url)
+
+
+@pytest.fixture
+def mongodb_url(_mongodb_database: str) -> Iterator[str]:
+    """An empty database on it that nobody else uses."""
+    yield _mongodb_database
+    empty(_mongodb_database)
 
 
 @pytest.fixture(params=["sqlite", "mongodb"])

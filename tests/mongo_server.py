@@ -95,6 +95,14 @@ def new_database(server: str) -> str:
     return f"{host.rstrip('/')}/scientistcloud_test_{uuid.uuid4().hex[:12]}{question}{options}"
 
 
+def empty(url: str) -> None:
+    """Remove every document of the database that `url` names; its indexes stay."""
+    with pymongo.MongoClient[dict[str, Any]](url) as client:
+        database = client.get_default_database()
+        for name in database.list_collection_names():
+            database[name].delete_many({})
+
+
 def drop(url: str) -> None:
     """Remove the database that `url` names."""
     with pymongo.MongoClient[dict[str, Any]](url) as client:

@@ -28,6 +28,9 @@ Process = subprocess.Popen[str]
 Start = Callable[..., Process]
 
 
+mongodb_for_long = pytest.mark.parametrize(
+    "database_url", ["sqlite", pytest.param("mongodb", marks=pytest.mark.long)], indirect=True
+)
 sqlite_alone = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
@@ -99,6 +102,7 @@ def check_intact(url: str) -> None:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
+@mongodb_for_long
 def test_no_two_processes_get_the_same_job(queue: JobQueueManager, start: Start) -> None:
     ids = create_many(queue, datasets=25, jobs_each=6)
 
@@ -112,6 +116,7 @@ def test_no_two_processes_get_the_same_job(queue: JobQueueManager, start: Start)
     check_order(jobs)
 
 
+@mongodb_for_long
 def test_a_sleeping_worker_of_another_process_is_woken(queue: JobQueueManager, start: Start) -> None:
     worker = start("work", "sleeper", 60, 0)
     assert next_line(worker) == "ready"
@@ -121,7 +126,9 @@ def test_a_sleeping_worker_of_another_process_is_woken(queue: JobQueueManager, s
     assert [line[1] for line in said(worker) if line[0] == "completed"] == [job_id]
 
 
-@pytest.mark.parametrize("threads", [1, 6])
+@pytest.mark.parametrize(
+    ("database_url", "threads"), [("sqlite", 1), ("sqlite", 6), ("mongodb", 6)], indirect=["database_url"]
+)
 def test_a_creator_that_is_killed_loses_nothing_it_was_told(
     database_url: str, store: Store, start: Start, threads: int
 ) -> None:

@@ -11,7 +11,7 @@ import pymongo
 import pytest
 from bson import json_util
 
-from mongo_server import real_server
+from mongo_server import drop, new_database, real_server
 from scientistcloud import JobQueueManager, open_store
 from scientistcloud.database.mongo.connection import Connection
 from scientistcloud.database.mongo.migrations import INDEXES
@@ -190,13 +190,16 @@ def test_indexes_are_made_again_by_whoever_opens_the_database(
     assert store.meta.state().problems == ()
 
 
-def test_documents_that_share_what_may_be_there_once_are_named(
-    mongodb_url: str, database: pymongo.database.Database[dict[str, Any]]
-) -> None:
-    database.jobs.insert_many([{"job_id": "twice"}, {"job_id": "twice"}])
+def test_documents_that_share_what_may_be_there_once_are_named(mongodb_server: str) -> None:
+    url = new_database(mongodb_server)
+    try:
+        with pymongo.MongoClient[dict[str, Any]](url) as client:
+            client.get_default_database().jobs.insert_many([{"job_id": "twice"}, {"job_id": "twice"}])
 
-    with pytest.raises((IncompatibleInstallation, Unavailable), match=r"jobs|UNIQUE"):
-        open_store(mongodb_url)
+        with pytest.raises((IncompatibleInstallation, Unavailable), match=r"jobs|UNIQUE"):
+            open_store(url)
+    finally:
+        drop(url)
 
 
 def test_a_member_that_takes_no_writes_is_said_to_be_no_primary() -> None:
