@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import fcntl
+import hashlib
 import http.client
+import random
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -482,6 +486,78 @@ def test_the_newest_of_two_writers_wins(portal: Portal, client: httpx.Client) ->
     assert len(portal.jobs_of(answer.headers["Dataset-UUID"])) == 1
 
 
+def test_the_newest_writer_wins_across_two_processes_too(portal: Portal, client: httpx.Client) -> None:
+    size = 12 * 2**20
+    answer = opened(client, size)
+    place = location(answer)
+    data = portal.data_dir / "uploads" / place.rsplit("/", 1)[-1] / "data"
+    other = Portal(portal.data_dir, portal.settings)
+    other.start()
+    try:
+        older = started_patch(portal, place, 0, length=size, first=b"X" * (9 * 2**20))
+        wait_for(lambda: data.stat().st_size >= 4 * 2**20)
+        with httpx.Client(base_url=other.url, timeout=60) as there:
+            known = offset_of(there, place)
+            assert sent(there, place, known, b"n" * (size - known)).status_code == 204  # beside the one that hangs
+        with older:
+            older.sendall(b"Y" * (3 * 2**20))
+            response = http.client.HTTPResponse(older)
+            response.begin()
+    finally:
+        other.stop()
+
+    assert response.status in (404, 503)
+    assert portal.source(answer.headers["Dataset-UUID"], "scan.tif") == b"X" * known + b"n" * (size - known)
+    assert len(portal.jobs_of(answer.headers["Dataset-UUID"])) == 1
+
+
+def answers_meanwhile(client: httpx.Client, work: Callable[[], None]) -> int:
+    """How often the portal says that it lives while `work` waits for an answer."""
+    thread = threading.Thread(target=work)
+    thread.start()
+    answers = 0
+    while thread.is_alive():
+        assert client.get("/healthz").status_code == 200
+        answers += thread.is_alive()
+    thread.join()
+    return answers
+
+
+def test_the_portal_answers_while_a_request_waits_for_an_upload_that_is_held(
+    portal: Portal, client: httpx.Client
+) -> None:
+    """A process was stopped in the middle of a block: whoever takes over has to wait for it."""
+    place = location(opened(client, 4))
+    writer = portal.data_dir / "uploads" / place.rsplit("/", 1)[-1] / "writer"
+    statuses: list[int] = []
+
+    def take_over() -> None:
+        with httpx.Client(base_url=portal.url, timeout=60) as another:
+            statuses.append(sent(another, place, 0, b"abcd").status_code)
+
+    with writer.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        answers = answers_meanwhile(client, take_over)
+
+    assert statuses == [503]  # in passing, so never a 4xx
+    assert answers >= 20
+    assert sent(client, place, 0, b"abcd").status_code == 204
+
+
+def test_the_portal_answers_while_a_checksum_is_computed(portal: Portal, client: httpx.Client) -> None:
+    content = random.Random(1).randbytes(64 * 2**20)
+    place = location(opened(client, len(content)))
+    digest = base64.b64encode(hashlib.sha1(content).digest()).decode()
+    headers = BYTES | {"Upload-Offset": "0", "Upload-Checksum": f"sha1 {digest}"}
+
+    def send() -> None:
+        with httpx.Client(base_url=portal.url, timeout=120) as another:
+            assert another.patch(place, headers=headers, content=content).status_code == 204
+
+    assert answers_meanwhile(client, send) >= 3
+    assert offset_of(client, place) == len(content)
+
+
 def test_the_portal_answers_while_eight_uploads_are_under_way(portal: Portal, client: httpx.Client) -> None:
     size = 6 * 2**20
     answers = [opened(client, size, name=f"{n}.tif") for n in range(8)]
@@ -522,6 +598,48 @@ def test_many_small_uploads_at_once_each_make_their_own_data_set(portal: Portal,
 
 
 # -- limits --------------------------------------------------------------------------------------
+
+
+def test_uploads_that_race_for_a_quota_do_not_take_the_same_room(tmp_path: Path) -> None:
+    settings = {"SCIENTISTCLOUD_QUOTA_BYTES": "1000", "SCIENTISTCLOUD_DISK_RESERVE_BYTES": "0"}
+    portals = [Portal(tmp_path, settings) for _ in range(2)]  # two processes on one data folder
+    answers: list[int] = []
+
+    def race(portal: Portal) -> None:
+        with httpx.Client(base_url=portal.url, timeout=60) as client:
+            answers.append(opened(client, 600).status_code)
+
+    try:
+        for portal in portals:
+            portal.start()
+        threads = [threading.Thread(target=race, args=(portal,)) for portal in portals * 4]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+    finally:
+        for portal in portals:
+            portal.stop()
+
+    assert sorted(answers) == [201] + [413] * 7
+
+
+def test_open_uploads_are_counted_and_what_exceeds_them_is_told(tmp_path: Path) -> None:
+    settings = {"SCIENTISTCLOUD_MAX_OPEN_UPLOADS": "2", "SCIENTISTCLOUD_DISK_RESERVE_BYTES": "0"}
+    portal = Portal(tmp_path, settings)
+    portal.start()
+    try:
+        with httpx.Client(base_url=portal.url, timeout=60) as client:
+            first, second = opened(client, 3), opened(client, 3)
+            refused = opened(client, 3)
+            assert (refused.status_code, refused.json()["error"]) == (429, "TooMany")
+            sent(client, location(first), 0, b"abc")
+            assert opened(client, 3).status_code == 201  # one is complete
+            client.delete(location(second), headers=TUS)
+            assert opened(client, 3).status_code == 201
+            assert opened(client, 3).status_code == 429
+    finally:
+        portal.stop()
 
 
 def test_the_quota_is_checked_when_an_upload_is_opened(tmp_path: Path) -> None:

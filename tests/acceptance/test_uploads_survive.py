@@ -96,7 +96,7 @@ def test_thirty_cuts_at_random_bytes_leave_the_file_as_it_was(portal: Portal) ->
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(10))
 def test_a_hundred_cuts_at_random_bytes_leave_the_file_as_it_was(portal: Portal, seed: int) -> None:
-    survives_cuts(portal, cuts=100, size=48 * 2**20, seed=seed)
+    survives_cuts(portal, cuts=100, size=8 * 2**20, seed=seed)  # a thousand in all
 
 
 def test_the_client_goes_on_over_a_line_that_keeps_breaking(portal: Portal, tmp_path: Path) -> None:
@@ -171,24 +171,37 @@ def _end(line: socket.socket) -> None:
 
 
 def test_an_upload_goes_on_after_each_kill_of_the_server(portal: Portal, tmp_path: Path) -> None:
-    size = 128 * 2**20
-    file = tmp_path / "scan.tif"
+    survives_kills(portal, tmp_path / "scan.tif", size=128 * 2**20, kills=2, seed=1)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(2, 8))  # thirty kills in all
+def test_kills_of_the_server_at_random_points_of_a_gibibyte_leave_the_file_as_it_was(
+    portal: Portal, tmp_path: Path, seed: int
+) -> None:
+    survives_kills(portal, tmp_path / "scan.tif", size=2**30, kills=5, seed=seed)
+
+
+def survives_kills(portal: Portal, file: Path, *, size: int, kills: int, seed: int) -> None:
     digest = write_random(file, size)
-    kills = [20 * 2**20, 100 * 2**20]
+    points = sorted(random.Random(seed).sample(range(size), kills))
     shown = 0
+    killed: list[int] = []
 
     def kill_in_the_middle(size_bytes: int) -> None:
         nonlocal shown
         shown += size_bytes
-        if kills and shown > kills[0]:
-            kills.pop(0)
+        if points and shown > points[0]:
+            while points and shown > points[0]:
+                points.pop(0)
+                killed.append(shown)
             portal.kill()
             threading.Thread(target=portal.start).start()
 
     with Client(server=portal.url, token=TOKEN) as client:
         uuid = client.upload([file], on_bytes=kill_in_the_middle)
 
-    assert kills == []
+    assert len(killed) == kills
     assert shown == size
     assert portal.jobs_of(uuid) == [f"convert:{uuid}:1"]
     assert digest_of(portal, uuid) == digest

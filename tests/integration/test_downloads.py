@@ -189,6 +189,18 @@ def test_files_and_form_are_fetched_into_folders(client: Client, uuid: str, tmp_
     assert tree(tmp_path / "form") == {f"{CONVERTED}/0/c/0": b"chunk" * 1000, f"{CONVERTED}/zarr.json": b"{}"}
 
 
+def test_a_form_in_idx_is_fetched_with_its_blocks(site: Site, client: Client, uuid: str, tmp_path: Path) -> None:
+    folder = site.settings.folder.dataset(uuid).root
+    (folder / "converted.idx").write_bytes(b"(version)\n6")
+    (folder / "converted" / "time0").mkdir(parents=True)
+    (folder / "converted" / "time0" / "0000.bin").write_bytes(b"blocks")
+
+    assert client.download(uuid, tmp_path, what="converted") == 4
+
+    assert tree(tmp_path)["converted/time0/0000.bin"] == b"blocks"
+    assert tree(tmp_path)["converted.idx"] == b"(version)\n6"
+
+
 def test_what_is_there_is_not_fetched_again_and_what_is_spoilt_is(
     client: Client, uuid: str, tmp_path: Path
 ) -> None:

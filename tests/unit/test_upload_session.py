@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
+import tempfile
 import threading
+import uuid
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from scientistcloud.errors import NoSpace, NotFound, Stale, TooLarge, Unavailable
+from scientistcloud.errors import NoSpace, NotFound, Stale, TooLarge, TooMany, Unavailable
 from scientistcloud.layout import DataFolder
 from scientistcloud.uploads.folder import Limits, UploadsFolder
 from scientistcloud.uploads.record import Upload
@@ -316,3 +320,44 @@ def test_two_uploads_at_once_do_not_take_the_same_room(tmp_path: Path, clock: Cl
 
     assert len(list(uploads.unfinished())) == 1
     assert len(refused) == 7
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory, where there is one: thousands of folders take a disk minutes to remove."""
+    shared = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else tmp_path) as folder:
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("number", [300, pytest.param(10_000, marks=pytest.mark.long)])
+def test_thousands_of_uploads_that_were_opened_and_left_hinder_nobody_and_expire(
+    memory: Path, clock: Clock, number: int
+) -> None:
+    uploads = UploadsFolder(
+        DataFolder(memory), clock=clock, limits=Limits(disk_reserve_bytes=0, max_open_uploads=number)
+    )
+    first = uploads.create(
+        dataset_uuid="d", user="ada", path="0.tif", length_bytes=9, metadata="", closes=False, durable=False
+    )
+    known = json.loads((memory / "uploads" / first.upload_id / "info.json").read_text())
+    for _ in range(number - 1):  # as if they had been opened: only faster
+        folder = memory / "uploads" / uuid.uuid4().hex
+        folder.mkdir()
+        (folder / "info.json").write_text(json.dumps(known | {"upload_id": folder.name}))
+        (folder / "data").touch()
+        (folder / "writer").write_text(f"{0:<20}")
+    assert uploads.overview().open_uploads == number
+    assert uploads.overview().missing_bytes == 9 * number
+    with pytest.raises(TooMany, match=f"{number} of your uploads"):
+        opened(uploads)
+    bobs = opened(uploads, user="bob")
+
+    clock.time += Limits().expiry + timedelta(seconds=1)
+    writing = uploads.write(bobs.upload_id)
+    writing.write([b"x"])
+    writing.checkpoint()
+    writing.close()
+
+    assert sum(1 for _ in uploads.expired()) == uploads.overview().expired_uploads == number
+    assert bobs.upload_id not in {upload.upload_id for upload in uploads.expired()}

@@ -121,12 +121,12 @@ class Client:
         return self._asked("PATCH", f"/api/datasets/{dataset_uuid}", json=said)
 
     def form_files(self, dataset_uuid: str) -> Iterator[Record]:
-        """The files of the converted form, each with `token` and `name` of the form. Raises `NotFound`."""
+        """The files of the converted form with their SHA-256. Raises `NotFound`."""
         after: str | None = None
         while True:
             given = {"after": after} if after else {}
             page = self._get(f"/api/datasets/{dataset_uuid}/form", params=given)
-            yield from ({**file, "token": page["token"], "name": page["name"]} for file in page["files"])
+            yield from page["files"]
             after = page["after"]
             if after is None:
                 return
@@ -333,11 +333,9 @@ class Client:
             fetching.fetch(RemoteFile(f"/data/{dataset_uuid}/{what}.zip", to.name, None, None), to)
             return 1
         if what == "source":
-            files = list(addresses(dataset_uuid, "source", self.files(dataset_uuid)))
+            files = list(addresses(f"/data/{dataset_uuid}/source", self.files(dataset_uuid)))
         else:
-            rows = list(self.form_files(dataset_uuid))
-            files = list(addresses(dataset_uuid, f"@{rows[0]['token']}", iter(rows))) if rows else []
-            to = to / rows[0]["name"] if rows else to
+            files = list(addresses(f"/data/{dataset_uuid}", self.form_files(dataset_uuid)))
         on_total(sum(file.size_bytes or 0 for file in files))
         fetching.fetch_all(files, to, parallel=parallel)
         return len(files)

@@ -164,12 +164,12 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def addresses(uuid: str, below: str, rows: Iterator[dict[str, object]]) -> Iterator[RemoteFile]:
-    """The files of a list that the portal gave, which lie below ``/data/UUID/`` + `below`."""
+def addresses(below: str, rows: Iterator[dict[str, object]]) -> Iterator[RemoteFile]:
+    """The files of a list that the portal gave, which lie below the address `below`."""
     for row in rows:
         path = str(row["path"])
         yield RemoteFile(
-            address=f"/data/{uuid}/{below}/{quote(path)}",
+            address=f"{below}/{quote(path)}",
             path=path,
             size_bytes=int(str(row["size_bytes"])),
             sha256=None if row["sha256"] is None else str(row["sha256"]),

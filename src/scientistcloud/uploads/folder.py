@@ -37,6 +37,21 @@ _RESERVED_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """How it stands with what comes in, for operators."""
+
+    #: Uploads that wait for bytes, or to be put in their place.
+    open_uploads: int
+    #: Of them, those that nobody has added to for long enough to be removed.
+    expired_uploads: int
+    #: What they may still bring.
+    missing_bytes: int
+    free_bytes: int
+    #: Kept free: an upload that would touch it is refused.
+    reserve_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """How much may come in."""
 
@@ -189,9 +204,8 @@ class UploadsFolder:
                 raise TooMany(
                     f"{most} of your uploads wait for bytes, and no more are opened; finish or cancel some of them"
                 )
-        disk = shutil.disk_usage(self._root)
-        reserve = self.limits.disk_reserve_bytes
-        room = disk.free - (int(disk.total * _RESERVED_SHARE) if reserve is None else reserve)
+        free_bytes, reserve_bytes = self._disk()
+        room = free_bytes - reserve_bytes
         needed = upload.reserved_bytes - upload.offset_bytes
         promised = sum(each.reserved_bytes for each in others)
         # Most of what is promised may have arrived already, and so be no longer free: looked at only if it matters.
@@ -213,6 +227,25 @@ class UploadsFolder:
                 f"{_named(upload)} needs {upload.reserved_bytes} bytes, and {max(0, quota - taken)} are left of "
                 f"your {quota}; delete data sets or cancel uploads"
             )
+
+    def _disk(self) -> tuple[int, int]:
+        """What is free of the disk, and how much of that is kept so."""
+        disk = shutil.disk_usage(next(each for each in (self._root, *self._root.parents) if each.exists()))
+        reserve = self.limits.disk_reserve_bytes
+        return disk.free, int(disk.total * _RESERVED_SHARE) if reserve is None else reserve
+
+    def overview(self) -> Overview:
+        """How it stands now. Looks at every upload."""
+        waiting = self._still_waiting(list(self.unfinished()))
+        now = self._clock.now()
+        free_bytes, reserve_bytes = self._disk()
+        return Overview(
+            open_uploads=len(waiting),
+            expired_uploads=sum(upload.expires_at < now for upload in waiting),
+            missing_bytes=sum(map(self._missing_bytes, waiting)),
+            free_bytes=free_bytes,
+            reserve_bytes=reserve_bytes,
+        )
 
     def _taken_bytes(self, upload: Upload, others: Sequence[Upload]) -> int:
         """What the person's other uploads take of the quota; parts count once, as what they will make."""

@@ -17,7 +17,6 @@ from starlette.responses import Response, StreamingResponse
 
 from scientistcloud.errors import NotFound
 from scientistcloud.layout import CONVERTED, CONVERTED_BLOCKS, CONVERTED_IDX
-from scientistcloud.portal.api.data import is_idx
 from scientistcloud.portal.dependencies import SeenDataset, TheSettings, TheStore
 from scientistcloud.portal.files import Span, open_beneath, span_of
 from scientistcloud.portal.sources import source_of
@@ -36,7 +35,7 @@ _PAGE_FILES = 10_000
 class FormFile(BaseModel):
     """One file of the converted form."""
 
-    #: Below `/data/{uuid}/@{token}/`.
+    #: Below `/data/{uuid}/`.
     path: str
     size_bytes: int
     #: Hex.
@@ -46,8 +45,6 @@ class FormFile(BaseModel):
 class FormFiles(BaseModel):
     #: Of the publication: the same token, the same bytes.
     token: int
-    #: The name of the form as a folder.
-    name: str
     files: list[FormFile]
     #: Ask for the next page with this as `after`; null where this is the last one.
     after: str | None
@@ -64,7 +61,7 @@ def list_form(
     folder, token = _form(dataset, settings)
     rows: list[FormFile] = []
     read = 0
-    paths = [path for path in _files_below(folder) if after is None or path > after]
+    paths = [path for path in _form_files(folder) if after is None or path > after]
     for path in paths:
         if len(rows) >= limit or read >= _PAGE_BYTES:
             break
@@ -75,7 +72,7 @@ def list_form(
         rows.append(FormFile(path=path, size_bytes=size_bytes, sha256=digest))
         read += size_bytes
     more = len(rows) < len(paths)
-    return FormFiles(token=token, name=folder.name, files=rows, after=rows[-1].path if more and rows else None)
+    return FormFiles(token=token, files=rows, after=rows[-1].path if more and rows else None)
 
 
 @router.get("/data/{uuid}/source.zip", response_class=Response)
@@ -99,20 +96,16 @@ def get_source(dataset: SeenDataset, request: Request, store: TheStore, settings
 def get_converted(dataset: SeenDataset, request: Request, settings: TheSettings) -> Response:
     """The converted form as a zip; `Range` goes on where a line broke."""
     folder, token = _form(dataset, settings)
-    names = [f"{folder.name}/{path}" for path in _files_below(folder)]
-    if is_idx(dataset):
-        names.insert(0, CONVERTED_IDX)
-    members = [Member(name, (folder.parent / name).stat().st_size) for name in names]
-    opened = partial(_open_below, folder.parent)
+    members = [Member(path, (folder / path).stat().st_size) for path in _form_files(folder)]
+    opened = partial(_open_below, folder)
     return _zip(opened, members, request, dataset, kind="converted", state=str(token))
 
 
 def _form(dataset: Dataset, settings: Settings) -> tuple[Path, int]:
-    """The folder of the form (of an IDX that of its blocks), and its publication's token. Raises `NotFound`."""
+    """The folder in which the form lies, and the token of its publication. Raises `NotFound`."""
     if not dataset.forms:
         raise NotFound(f"data set {dataset.uuid} has no converted form yet; download its files as they came")
-    name = CONVERTED_BLOCKS if is_idx(dataset) else CONVERTED
-    return settings.folder.dataset(dataset.uuid).root / name, int(dataset.forms[-1]["token"])
+    return settings.folder.dataset(dataset.uuid).root, int(dataset.forms[-1]["token"])
 
 
 def _source_files(store: Store, dataset: Dataset) -> Iterator[DatasetFile]:
@@ -122,11 +115,13 @@ def _source_files(store: Store, dataset: Dataset) -> Iterator[DatasetFile]:
         after = page[-1].path
 
 
-def _files_below(folder: Path) -> list[str]:
-    """The files below `folder`, by path."""
-    return sorted(
-        Path(parent, name).relative_to(folder).as_posix() for parent, _, names in os.walk(folder) for name in names
-    )
+def _form_files(folder: Path) -> list[str]:
+    """The files of the form in `folder`, by path: of OME-Zarr one folder, of IDX a file and a folder of blocks."""
+    found = [CONVERTED_IDX] if (folder / CONVERTED_IDX).is_file() else []
+    for top in (CONVERTED, CONVERTED_BLOCKS):
+        for parent, _, names in os.walk(folder / top):
+            found += [Path(parent, name).relative_to(folder).as_posix() for name in names]
+    return sorted(found)
 
 
 @lru_cache(maxsize=64)
