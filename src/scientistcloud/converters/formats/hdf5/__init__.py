@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scientistcloud.converters.contract import ReadOptions
-from scientistcloud.converters.formats.hdf5.reader import Hdf5Reader
 from scientistcloud.omezarr.image import Reader
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -23,4 +22,7 @@ class Hdf5Converter:
         return head.startswith(_PACKET) or any(head.startswith(_MAGIC, start) for start in (0, 512, 1024, 2048))
 
     def open(self, files: Sequence[Path], *, root: Path, options: ReadOptions) -> Reader:
+        # Not above: who converts another format need not load these libraries.
+        from scientistcloud.converters.formats.hdf5.reader import Hdf5Reader
+
         return Hdf5Reader(files, root=root, options=options)

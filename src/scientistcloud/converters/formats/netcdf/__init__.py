@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scientistcloud.converters.contract import ReadOptions
-from scientistcloud.converters.formats.netcdf.reader import NetcdfReader
 from scientistcloud.omezarr.image import Reader
 
 _CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
@@ -24,4 +23,7 @@ class NetcdfConverter:
         return head.startswith(_CLASSIC) or any(head.startswith(_HDF5, start) for start in (0, 512, 1024, 2048))
 
     def open(self, files: Sequence[Path], *, root: Path, options: ReadOptions) -> Reader:  # noqa: ARG002
+        # Not above: who converts another format need not load these libraries.
+        from scientistcloud.converters.formats.netcdf.reader import NetcdfReader
+
         return NetcdfReader(files)

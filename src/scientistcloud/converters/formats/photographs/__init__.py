@@ -7,7 +7,6 @@ from pathlib import Path
 
 from scientistcloud.converters.contract import ReadOptions
 from scientistcloud.converters.formats.photographs import jpeg, png, tiff
-from scientistcloud.converters.formats.photographs.reader import PhotographReader
 from scientistcloud.omezarr.image import Reader
 
 
@@ -25,4 +24,7 @@ class PhotographConverter:
         return head.startswith(tiff.MAGIC)
 
     def open(self, files: Sequence[Path], *, root: Path, options: ReadOptions) -> Reader:
+        # Not above: who converts another format need not load these libraries.
+        from scientistcloud.converters.formats.photographs.reader import PhotographReader
+
         return PhotographReader(files, root=root, options=options)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scientistcloud.converters.contract import ReadOptions
-from scientistcloud.converters.formats.tiff.reader import TiffReader
 from scientistcloud.errors import UnsupportedSource
 from scientistcloud.omezarr.image import Reader
 
@@ -28,6 +27,9 @@ class TiffConverter:
             raise UnsupportedSource(
                 f"{files[0].name} describes images but holds none; upload the TIFF files that it names with it"
             )
+        # Not above: who converts another format need not load these libraries.
+        from scientistcloud.converters.formats.tiff.reader import TiffReader
+
         return TiffReader(tiffs, root)
 
 
