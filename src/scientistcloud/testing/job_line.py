@@ -78,6 +78,10 @@ class LineContract(JobStoreFixtures):
 
         assert store.jobs.create([first, second]) == [first.job_id, first.job_id]
 
+    def test_two_jobs_that_share_a_key_and_no_data_set_in_one_call_are_a_conflict(self, store: Store) -> None:
+        with pytest.raises(IdempotencyConflict, match="'k'"):
+            store.jobs.create([a_job(idempotency_key="k"), a_job(LUNG, idempotency_key="k")])
+
     def test_a_full_line_takes_no_more(self, store: Store) -> None:
         later = datetime.now(UTC) + timedelta(days=1)
         store.jobs.create([a_job(), a_job(), a_job(run_at=later)], max_pending_per_dataset=3)

@@ -10,6 +10,7 @@ from itertools import islice
 from operator import itemgetter
 
 from scientistcloud.database.mongo.collection import Bell, Document, Filter, Server
+from scientistcloud.database.mongo.creations import Creations
 from scientistcloud.database.mongo.documents import PLACE, job_of
 from scientistcloud.database.mongo.steps import Steps
 from scientistcloud.datasets.lifecycle import DELETION
@@ -56,6 +57,7 @@ class MongoJobs:
         self._clock = clock
         self._bell = bell
         self._steps = Steps(server, clock, bell.ring)
+        self._creations = Creations(server, clock, self._steps, bell.ring)
         # On the monotonic clock; threads may race for them, and then look once too often.
         self._looked_at: float | None = None
         self._asked_at: float | None = None
@@ -64,7 +66,7 @@ class MongoJobs:
     # -- creating --------------------------------------------------------------------------------
 
     def create(self, jobs: Sequence[NewJob], *, max_pending_per_dataset: int | None = None) -> list[str]:
-        return self._steps.create(jobs, max_pending=max_pending_per_dataset)
+        return self._creations.create(jobs, max_pending=max_pending_per_dataset)
 
     # -- working ---------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
+import pymongo
 from pymongo import IndexModel
 
 from scientistcloud.database.mongo.collection import Taken
@@ -18,6 +19,9 @@ from scientistcloud.records import DatabaseState
 
 VERSION = 1
 """Raised when a newer ScientistCloud writes what an older one could not live with."""
+
+
+_INDEX_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,8 @@ def migrate(connection: Connection) -> None:
     for name, indexes in INDEXES.items():
         collection, models = connection.database[name], [index.model for index in indexes]
         try:
-            connection.call(lambda: collection.create_indexes(models))  # noqa: B023  called at once
+            with pymongo.timeout(_INDEX_SECONDS):  # over many documents of an older system it takes its time
+                connection.call(lambda: collection.create_indexes(models))  # noqa: B023  called at once
         except Taken as twice:
             raise IncompatibleInstallation(
                 f"the collection {name} of {connection.place} has documents that share what may be there only once "

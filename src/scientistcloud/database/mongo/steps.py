@@ -15,19 +15,18 @@ from datetime import datetime, timedelta
 from scientistcloud.database.mongo.collection import Document, Filter, Server, Taken
 from scientistcloud.database.mongo.documents import JOB_FIELDS, PLACE, changes, document_of, job_of, update_of
 from scientistcloud.database.mongo.places import Places
-from scientistcloud.errors import IdempotencyConflict, NotFound, QueueFull, Stale
+from scientistcloud.errors import NotFound, Stale
 from scientistcloud.jobs import lifecycle
 from scientistcloud.jobs.adoption import adopted
 from scientistcloud.jobs.lifecycle import Beat, Claimed, Due, Event, Lost, Promoted, Retried
 from scientistcloud.jobs.retry import LOST_PAUSE_SECONDS, pause_seconds
 from scientistcloud.ports import Clock
-from scientistcloud.records import Job, JobStatus, NewJob, WaitsFor
+from scientistcloud.records import Job, JobStatus, WaitsFor
 
 STEP = 100
 """How many jobs of a kind one call moves at most, so that a million due at once hold nobody up."""
 
 _TRIES = 100
-_UNFINISHED = [JobStatus.PENDING.value, JobStatus.RUNNING.value]
 # By the server's clock as it writes: a process can be stopped between its decision and the write, and care looks at
 # what was written lately; leases are measured by that clock too.
 _STAMPED = ("heartbeat_at", "updated_at")
@@ -43,87 +42,6 @@ class Steps:
         self._ring = ring
         self._known_types: set[str] = set()
         self._places = Places(clock)
-
-    # -- creating --------------------------------------------------------------------------------
-
-    def create(self, jobs: Sequence[NewJob], *, max_pending: int | None) -> list[str]:
-        """Add `jobs` in order. What would be refused is refused before the first is added, as far as it shows."""
-        known = [self._known(new) for new in jobs]
-        if max_pending is not None:
-            for dataset_uuid in {new.dataset_uuid for new in jobs}:
-                keys = {
-                    new.idempotency_key or new.job_id
-                    for new, found in zip(jobs, known, strict=True)
-                    if found is None and new.dataset_uuid == dataset_uuid
-                }
-                self._check_room(dataset_uuid, len(keys), max_pending)
-        fresh = [new for new, found in zip(jobs, known, strict=True) if found is None]
-        # Of those with one key in this very call, the first; the others are it.
-        firsts = list({new.idempotency_key or new.job_id: new for new in reversed(fresh)}.values())[::-1]
-        made = {new.idempotency_key or new.job_id: job_id for new, job_id in self._insert(firsts)}
-        return [
-            made[new.idempotency_key or new.job_id] if found is None else found
-            for new, found in zip(jobs, known, strict=True)
-        ]
-
-    def _insert(self, jobs: Sequence[NewJob]) -> Iterator[tuple[NewJob, str]]:
-        """Add `jobs` to their lines, and promote where that is owed; each with its id."""
-        lines: dict[str, list[NewJob]] = {}
-        for new in jobs:
-            self._note_type(new.job_type)
-            lines.setdefault(new.dataset_uuid, []).append(new)
-        last = {dataset_uuid: self._draw(dataset_uuid, "seq", len(line)) for dataset_uuid, line in lines.items()}
-        seqs = {
-            new.job_id: last[dataset_uuid] - len(line) + 1 + n
-            for dataset_uuid, line in lines.items()
-            for n, new in enumerate(line)
-        }
-        now = self._clock.now()
-        made = [lifecycle.created(new, seq=seqs[new.job_id], line_free=False, now=now) for new in jobs]
-        documents = [document_of(job, JOB_FIELDS) | {PLACE: self._places.next()} for job in made]
-        there = {job.job_id for job in made}
-        try:
-            if len(documents) == 1:
-                self._server.jobs.insert_one(documents[0])
-            elif documents:
-                self._server.jobs.insert_many(documents)
-        except Taken:  # somebody else was faster with a key
-            found = self._server.jobs.find({"job_id": {"$in": list(there)}}, fields=("job_id",))
-            there = {each["job_id"] for each in found}
-        for dataset_uuid, line in lines.items():
-            self.promote(dataset_uuid, free=last[dataset_uuid] == len(line))
-        if any(job.waits_for is WaitsFor.TIME for job in made):
-            self._ring()
-        for new in jobs:
-            known = new.job_id if new.job_id in there else self._known(new)
-            if known is None:
-                raise Stale(f"job {new.job_id} was created and removed meanwhile; create it again")
-            yield new, known
-
-    def _known(self, new: NewJob) -> str | None:
-        """The id of the job that has this key."""
-        if new.idempotency_key is None:
-            return None
-        found = self._server.jobs.find_one(
-            {"idempotency_key": new.idempotency_key}, fields=("job_id", "dataset_uuid", "job_type")
-        )
-        if found is None:
-            return None
-        if (found["dataset_uuid"], found["job_type"]) != (new.dataset_uuid, new.job_type):
-            raise IdempotencyConflict(
-                f"the idempotency key {new.idempotency_key!r} stands for job {found['job_id']} "
-                f"({found['job_type']} of data set {found['dataset_uuid']}); use another key for another job"
-            )
-        self.promote(new.dataset_uuid)  # who created it may have died before that
-        return str(found["job_id"])
-
-    def _check_room(self, dataset_uuid: str, number: int, max_pending: int) -> None:
-        unfinished = self._server.jobs.count({"dataset_uuid": dataset_uuid, "status": {"$in": _UNFINISHED}})
-        if number and unfinished + number > max_pending:
-            raise QueueFull(
-                f"data set {dataset_uuid} has {unfinished} unfinished jobs, and no more than {max_pending} are "
-                "allowed; wait for one to end, or raise MAX_PENDING_PER_DATASET"
-            )
 
     # -- one job ---------------------------------------------------------------------------------
 
@@ -146,7 +64,7 @@ class Steps:
             before = self._job(job_id)
             # Asked first, because a place that is drawn for nothing would be the data set's newest.
             lifecycle.after(before, Retried(before.seq, line_free=False), self._clock.now())
-            event = Retried(self._draw(before.dataset_uuid, "seq"), line_free=False)
+            event = Retried(self.draw(before.dataset_uuid, "seq"), line_free=False)
             if self._save(before, lifecycle.after(before, event, self._clock.now())) is not None:
                 self.promote(before.dataset_uuid)
                 return self._job(job_id)
@@ -154,7 +72,7 @@ class Steps:
 
     def claim(self, before: Job, *, worker_id: str, lease_seconds: float) -> Job | None:
         """Lease the job that was read as `before`; None where it is no longer so."""
-        token = self._draw(before.dataset_uuid, "token")
+        token = self.draw(before.dataset_uuid, "token")
         after = lifecycle.after(before, Claimed(worker_id, token, lease_seconds), self._clock.now())
         return self._save(before, after)
 
@@ -232,7 +150,7 @@ class Steps:
             now = self._clock.now()
             after = lifecycle.after(before, Lost(pause, next_token=before.token + 1), now)
             if after.status.ended:
-                after = lifecycle.after(before, Lost(pause, self._draw(before.dataset_uuid, "token")), now)
+                after = lifecycle.after(before, Lost(pause, self.draw(before.dataset_uuid, "token")), now)
             self._save(before, after, heartbeat_at=before.heartbeat_at)
         return len(lost)
 
@@ -277,11 +195,11 @@ class Steps:
                 job_type=job_type,
                 status=str(document.get("status")),
                 parameters=document.get("parameters"),
-                seq=self._draw(dataset_uuid, "seq"),
+                seq=self.draw(dataset_uuid, "seq"),
                 line_free=False,
                 now=self._clock.now(),
             )
-            self._note_type(job_type)
+            self.note_type(job_type)
             values = dict.fromkeys(JOB_FIELDS) | document_of(job, JOB_FIELDS) | {PLACE: self._places.next()}
             if self._server.jobs.update_one({"_id": document["_id"], PLACE: None}, update_of(values)):
                 self.promote(dataset_uuid)
@@ -336,7 +254,7 @@ class Steps:
     def _line_free(self, dataset_uuid: str) -> bool:
         return self._server.jobs.find_one({"head": dataset_uuid}, fields=("job_id",)) is None
 
-    def _draw(self, dataset_uuid: str, number: str, how_many: int = 1) -> int:
+    def draw(self, dataset_uuid: str, number: str, how_many: int = 1) -> int:
         """The next `seq` or `token` of the data set, the last of them if `how_many` are drawn.
 
         Those that are drawn for nothing leave a harmless gap.
@@ -351,7 +269,7 @@ class Steps:
                 continue  # another made it
             return how_many
 
-    def _note_type(self, job_type: str) -> None:
+    def note_type(self, job_type: str) -> None:
         """A claim looks once at each type that was ever created; written before the first job of it."""
         if job_type not in self._known_types:
             with suppress(Taken):
