@@ -242,6 +242,19 @@ def test_jobs_of_a_type_that_nobody_here_can_do_are_left_alone(site: Site) -> No
     assert site.found(unknown).status is JobStatus.PENDING
 
 
+def test_a_paused_type_waits_for_the_operator_and_then_runs_at_once(own_site: Site) -> None:
+    site = own_site
+    site.worker(tasks=("service_tasks:Trial", "service_tasks:OtherTrial"))
+    site.queue.pause_type("dataset_conversion")
+    paused = site.job(site.dataset())
+
+    site.ended(site.job(site.dataset(), job_type="file_extraction"))  # created later, and not paused
+    assert site.found(paused).status is JobStatus.PENDING
+    site.queue.resume_type("dataset_conversion")
+
+    assert site.ended(paused).status is JobStatus.COMPLETED
+
+
 def test_a_worker_says_what_it_is(site: Site) -> None:
     (worker,) = site.store.workers.all()
 

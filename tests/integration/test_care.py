@@ -24,8 +24,8 @@ from scientistcloud.settings import read_settings
 class Place:
     """A database, a data folder, and the worker that takes care of both."""
 
-    def __init__(self, root: Path) -> None:
-        self.settings = read_settings(data_dir=root)
+    def __init__(self, root: Path, **settings: object) -> None:
+        self.settings = read_settings(data_dir=root, **settings)
         self.store = open_store(self.settings.store_url)
         self.queue = JobQueueManager(self.store)
         self.forms = open_forms(root)
@@ -267,6 +267,25 @@ def test_old_jobs_go_with_their_logs(place: Place) -> None:
     assert place.queue.get_job(old.job_id) is None
     assert place.queue.get_job(newest.job_id) is not None  # never a data set's newest
     assert [log.exists() for log in logs] == [False, True]
+
+
+def test_jobs_beyond_the_number_to_keep_go_with_their_logs_the_oldest_first(tmp_path: Path) -> None:
+    place = Place(tmp_path, keep_jobs=2)
+    dataset = place.dataset()
+    ended = []
+    for _ in range(4):
+        job = place.claimed(dataset)
+        place.queue.complete_job(job)
+        log = place.settings.folder.log(job.job_id)
+        log.parent.mkdir(exist_ok=True)
+        log.write_text("all is well")
+        ended.append(job.job_id)
+
+    place.care.round()
+
+    assert [job.job_id for job in place.queue.list_jobs()] == ended[2:]
+    assert [place.settings.folder.log(job_id).exists() for job_id in ended] == [False, False, True, True]
+    place.store.close()
 
 
 def test_one_worker_takes_care_at_a_time_and_hands_over_when_it_leaves(place: Place) -> None:
