@@ -17,7 +17,7 @@ from scientistcloud.cli.verify import verify
 from scientistcloud.datasets.legacy import JOB_STATUSES, STATUSES, dataset_of, job_of
 from scientistcloud.datasets.migrating import migrate
 from scientistcloud.ports import Store
-from scientistcloud.records import Dataset, DatasetStatus, JobStatus
+from scientistcloud.records import Dataset, DatasetStatus, JobStatus, Wanted
 
 ADA = "ada@example.org"
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -259,3 +259,25 @@ def test_the_command_says_what_it_did_a_line_a_record(
     assert run("--dry-run") == (0, line, "1 records would be changed\n")
     assert run() == (0, line, "1 records changed\n")
     assert run() == (0, "", "0 records changed\n")
+
+
+def test_a_conversion_that_is_promised_is_left_to_care(store: Store) -> None:
+    now = store.clock.now()
+    wanted = Wanted(job_type="dataset_conversion", idempotency_key="convert:again:click", parameters={})
+    promised = Dataset(
+        uuid=str(uuid.uuid4()),
+        user=ADA,
+        name="promised",
+        sensor="auto",
+        status=DatasetStatus.CONVERSION_QUEUED,
+        revision=1,
+        wanted=wanted,
+        closed_at=now,
+        created_at=now,
+        updated_at=now,
+    )
+    store.datasets.add(promised)
+
+    assert list(migrate(store, dry_run=False)) == []
+    assert store.jobs.find() == []
+    assert found(store, promised.uuid).wanted == wanted
