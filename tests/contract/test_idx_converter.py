@@ -23,6 +23,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_idx(path, {"counts": [VALUES]}, bits_per_block=10, blocks_per_file=4)
 
 
+@pytest.mark.long  # a process of OpenVisus for each of some forty files
 class TestIdx(ConverterContract):
     damaged_files = 6  # a process of its own each
 

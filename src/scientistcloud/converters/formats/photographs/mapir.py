@@ -85,8 +85,8 @@ def filter_of(name: str, make: str, model: str, asked: str | None) -> Filter:
     if found is None:
         camera = f"the camera {make} {model}".strip() if make or model else "a camera that it does not name"
         raise InvalidParameters(
-            f"{name} was taken by {camera}, whose bands are not known here; say which filter it has: "
-            f"--bands {' or '.join(FILTERS)}"
+            f"{name} was taken by {camera}, whose bands are not known here; say which filter it has, as bands: "
+            f"{', '.join(FILTERS)}"
         )
     return found
 
