@@ -199,6 +199,19 @@ def test_integers_of_twelve_bits_are_what_the_library_makes_of_them(path: Path) 
     same_as_h5py(path)
 
 
+def test_a_type_that_numpy_has_not_is_no_picture_and_hides_none(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        kind = h5py.h5t.IEEE_F64LE.copy()
+        kind.set_fields(63, 40, 23, 0, 40)
+        kind.set_ebias(1 << 22)
+        h5py.h5d.create(file.id, b"odd", kind, h5py.h5s.create_simple((8, 9)))
+        file["cube"] = CUBE
+    reader = open_source(path)
+
+    assert [image.name for image in reader.describe().images] == ["cube"]
+    reader.close()
+
+
 def test_compact_data_are_read(path: Path) -> None:
     with h5py.File(path, "w") as file:
         plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)

@@ -30,7 +30,7 @@ class _Part:
     start: Box
     #: Sum, and sums weighted by row and column of the frame, for each point of the scan: (3, rows, columns).
     points: Array
-    #: Sum, number and maximum over the points of the scan, for each pixel of the frame.
+    #: Sum, number (one for all pixels of integers) and maximum over the points of the scan.
     total: Array
     count: Array
     most: Array
@@ -57,7 +57,8 @@ class Maps:
         wide = np.dtype(np.float64) if dtype.kind == "f" or dtype.itemsize > 4 else np.dtype(f"{dtype.kind}8")
         self._points: Array = np.zeros((3, *shape[:2]))
         self._total: Array = np.zeros(shape[2:], wide)
-        self._count: Array = np.zeros(shape[2:], np.int64)
+        # How many frames there are is the same for each pixel of integers, which are never NaN.
+        self._count: Array = np.zeros(shape[2:] if dtype.kind == "f" else (1, 1), np.int32)
         self._least: Any = np.iinfo(dtype).min if dtype.kind in "iu" else -np.inf
         self._most: Array = np.full(shape[2:], self._least, dtype)
         self._wide = wide
@@ -79,23 +80,22 @@ class Maps:
                 self._add(self._waiting.pop(self._next))
                 self._next += 1
 
-    def get(self, name: str) -> Array:
-        """An image by its name; what was not seen of the array yet is read."""
+    def get(self, name: str, region: Region) -> Array:
+        """A part of an image by its name; what was not seen of the array yet is read."""
         self._finish()
-        total, y, x = self._points
         with np.errstate(all="ignore"):
-            match name:
-                case "sum":
-                    return np.where(self._there, total, np.nan)
-                case "centre_of_mass_y":
-                    return np.where(self._there & (total != 0), y / total, np.nan)
-                case "centre_of_mass_x":
-                    return np.where(self._there & (total != 0), x / total, np.nan)
-                case "mean_frame":
-                    return np.where(self._count > 0, self._total / self._count, np.nan)
-                case _:
-                    nothing: Any = np.nan if self._dtype.kind == "f" else 0
-                    return np.where(self._count > 0, self._most, self._dtype.type(nothing))
+            if name.endswith("_frame"):
+                known = (self._count[region] if self._dtype.kind == "f" else self._count) > 0
+                if name == "mean_frame":
+                    count = self._count[region] if self._dtype.kind == "f" else self._count
+                    return np.where(known, self._total[region] / count, np.nan)
+                nothing: Any = np.nan if self._dtype.kind == "f" else 0
+                return np.where(known, self._most[region], self._dtype.type(nothing))
+            there = self._there[region]
+            total, y, x = (each[region] for each in self._points)
+            if name == "sum":
+                return np.where(there, total, np.nan)
+            return np.where(there & (total != 0), (y if name.endswith("_y") else x) / total, np.nan)
 
     def _finish(self) -> None:
         with self._finishing:
@@ -113,7 +113,7 @@ class Maps:
         wide = self._wide
         points = np.zeros((3, rows, columns))
         total = np.zeros((height, width), wide)
-        count = np.zeros((height, width), np.int64)
+        count = np.zeros((height, width) if self._dtype.kind == "f" else (1, 1), np.int32)
         most = np.full((height, width), self._least, self._dtype)
         ys = np.arange(start[2], start[2] + height).astype(wide)
         xs = np.arange(start[3], start[3] + width).astype(wide)
@@ -127,7 +127,7 @@ class Maps:
                 continue
             if self._dtype.kind == "f":
                 known = ~np.isnan(frames)
-                count += known.sum(axis=0)
+                count += known.sum(axis=0, dtype=np.int32)
                 most = np.fmax(most, np.fmax.reduce(frames, axis=0))
                 frames = np.where(known, frames, frames.dtype.type(0))
             else:
@@ -145,11 +145,14 @@ class Maps:
     def _add(self, part: _Part) -> None:
         rows, columns = part.points.shape[1:]
         y, x = (slice(a, a + n) for a, n in zip(part.start[2:], part.total.shape, strict=True))
+        if self._dtype.kind == "f":
+            self._count[y, x] += part.count
+        elif not any(part.start[2:]):
+            self._count += part.count
         self._points[:, part.start[0] : part.start[0] + rows, part.start[1] : part.start[1] + columns] += (
             part.points
         )
         self._total[y, x] += part.total
-        self._count[y, x] += part.count
         most = self._most[y, x]
         self._most[y, x] = np.fmax(most, part.most) if self._dtype.kind == "f" else np.maximum(most, part.most)
 

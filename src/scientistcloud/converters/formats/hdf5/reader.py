@@ -22,6 +22,8 @@ from scientistcloud.converters.hdf5_links import DAMAGES, damaged, survey
 from scientistcloud.errors import UnreadableSource, UnsupportedSource
 from scientistcloud.omezarr.image import Array, Region, Source
 
+_MOST_LISTED = 200
+
 
 class Hdf5Reader:
     """What one or several HDF5 files offer to look at."""
@@ -33,6 +35,9 @@ class Hdf5Reader:
         self._scanned: Scanned | None = None
         try:
             self._source = self._open(paths, options)
+        except DAMAGES as broken:
+            self.close()
+            raise damaged(paths[0].name, broken) from broken
         except BaseException:
             self.close()
             raise
@@ -176,9 +181,11 @@ class _FileOffer:
         return cls(file, tree, plots, default, others, offer.missing, offer.warnings)
 
     def metadata(self) -> dict[str, Any]:
-        """The attributes of the root and of each entry, and the texts that say what was measured."""
+        """Attributes of the root and the entries, texts that say what was measured, what `--array` can name."""
         entries = [group for group in self.tree.groups if group.nx_class in ("NXentry", "NXsubentry")]
-        said = {"attributes": _json(self.tree.root.attributes)}
+        said: dict[str, Any] = {"attributes": _json(self.tree.root.attributes)}
+        pictures = [each for each in self.tree.datasets() if is_picture(each)]
+        said["arrays"] = {each.path: f"{each.stored} {each.shape}" for each in pictures[:_MOST_LISTED]}
         for entry in entries[:32]:
             texts_ = {
                 name: value

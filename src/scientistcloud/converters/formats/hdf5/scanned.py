@@ -44,9 +44,10 @@ class Scanned:
     warnings: tuple[str, ...]
 
     def read_image(self, number: int, region: Region) -> Array:
-        name = self.images[number].name
-        made = self.ratio if name == _RATIO and self.ratio is not None else self.maps.get(name)
-        return made[region].copy()
+        name = self.images[number].name.removeprefix("scan_")
+        return (
+            self.ratio[region].copy() if name == _RATIO and self.ratio is not None else self.maps.get(name, region)
+        )
 
 
 def scanned(scan: Scan, tree: Tree, values: Values) -> Scanned:

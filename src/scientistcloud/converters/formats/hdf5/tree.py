@@ -41,20 +41,21 @@ class Dataset:
     handle: h5py.Dataset
     attributes: dict[str, Any]
     key: Key
+    shape: tuple[int, ...]
+    #: The type of its values, in the byte order of the file; void where NumPy has none like it.
+    stored: np.dtype[Any]
+
+    @classmethod
+    def of(cls, path: str, file: OpenFile, handle: h5py.Dataset, key: Key) -> Dataset:
+        try:
+            stored = handle.dtype if handle.shape is not None else np.dtype("V1")
+        except DAMAGES:
+            stored = np.dtype("V1")
+        return cls(path, file, handle, texts.attributes(handle), key, tuple(handle.shape or ()), stored)
 
     @property
     def name(self) -> str:
         return self.path.rsplit("/", 1)[-1]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.handle.shape or ())
-
-    @property
-    def stored(self) -> np.dtype[Any]:
-        """The type of its values, in the byte order of the file."""
-        dtype: np.dtype[Any] = self.handle.dtype
-        return dtype
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -63,11 +64,7 @@ class Dataset:
     @property
     def is_numeric(self) -> bool:
         """Whether an image can be made of it: numbers, complex numbers, booleans."""
-        return (
-            self.handle.shape is not None
-            and self.dtype.kind in "iufcb"
-            and self.dtype.itemsize <= (16 if self.dtype.kind == "c" else 8)
-        )
+        return self.dtype.kind in "iufcb" and self.dtype.itemsize <= (16 if self.dtype.kind == "c" else 8)
 
     def word(self, attribute: str) -> str:
         return texts.first_word(self.attributes.get(attribute))
@@ -207,7 +204,7 @@ class Tree:
             if isinstance(handle, h5py.Group):
                 self._nodes[key] = Group(path, file, handle, texts.attributes(handle), key)
             elif isinstance(handle, h5py.Dataset):
-                self._nodes[key] = Dataset(path, file, handle, texts.attributes(handle), key)
+                self._nodes[key] = Dataset.of(path, file, handle, key)
             else:
                 return Missing(path)  # a named type
         return self._nodes[key]
