@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,37 @@ def test_an_upload_becomes_a_data_set_with_its_file_and_one_conversion_job(
     [file] = store.datasets.files(dataset.uuid)
     assert (file.path, file.sha256) == ("day 1/scan.tif", hashlib.sha256(BYTES).hexdigest())
     assert list(processor.uploads.unfinished()) == []
+
+
+@pytest.mark.parametrize("by", ["the last upload", "a close", "convert again"])
+def test_the_record_promises_the_job_before_it_exists(
+    processor: UploadProcessor, store: Store, tmp_path: Path, by: str
+) -> None:
+    (tmp_path / "a.tif").write_bytes(BYTES)
+    act: Callable[[], object]
+    if by == "the last upload":
+        upload = opened(processor)
+        sent(processor, upload)
+        act = partial(processor.complete, upload.upload_id)
+    elif by == "a close":
+        dataset = an_open_dataset(processor)
+        upload = opened(processor, dataset=dataset)
+        sent(processor, upload)
+        processor.complete(upload.upload_id)
+        act = partial(processor.close, dataset.uuid)
+    else:
+        done = processor.ingest([tmp_path / "a.tif"], user=ADA, name="a", convert=False)
+        act = partial(processor.convert_again, done.uuid, request="x")
+
+    with store.trace() as seen:
+        act()
+
+    promised = [n for n, said in enumerate(seen) if "UPDATE visstoredatas" in said and "conversion queued" in said]
+    created = [n for n, said in enumerate(seen) if "INSERT INTO jobs" in said]
+    assert len(created) == 1
+    # The other way round, a fast worker's `converting` would be overwritten.
+    assert promised
+    assert promised[0] < created[0]
 
 
 def test_completing_again_changes_nothing(processor: UploadProcessor, store: Store) -> None:
