@@ -15,8 +15,10 @@ class ServerClock:
     def __init__(self) -> None:
         self.hear(datetime.now(UTC))
 
-    def hear(self, server_time: datetime) -> None:
-        """The server says that it is `server_time` now."""
+    def hear(self, server_time: datetime, *, forward_only: bool = False) -> None:
+        """The server says that it is `server_time` now; `forward_only`: or later."""
+        if forward_only and server_time < self.now():
+            return
         self._heard = (server_time.replace(microsecond=server_time.microsecond // 1000 * 1000), self.monotonic())
 
     def now(self) -> datetime:

@@ -246,8 +246,10 @@ class _Heartbeats(monitoring.ServerHeartbeatListener):
         pass
 
     def succeeded(self, event: monitoring.ServerHeartbeatSucceededEvent) -> None:
-        if event.reply.is_writable and isinstance(told := event.reply.document.get("localTime"), datetime):
-            self._clock.hear(told if told.tzinfo else told.replace(tzinfo=UTC))
+        told = event.reply.document.get("localTime")
+        # Only the primary's time counts; and an answer that the server held back may tell when it was asked.
+        if event.reply.is_writable and isinstance(told, datetime):
+            self._clock.hear(told if told.tzinfo else told.replace(tzinfo=UTC), forward_only=event.awaited)
 
     def failed(self, event: monitoring.ServerHeartbeatFailedEvent) -> None:
         pass

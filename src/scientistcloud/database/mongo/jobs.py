@@ -7,17 +7,16 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
-from operator import itemgetter
 
 from scientistcloud.database.mongo.collection import Bell, Document, Filter, Server
 from scientistcloud.database.mongo.creations import Creations
 from scientistcloud.database.mongo.documents import PLACE, job_of
+from scientistcloud.database.mongo.figures import stats_of
 from scientistcloud.database.mongo.steps import Steps
 from scientistcloud.datasets.lifecycle import DELETION
 from scientistcloud.errors import Cancelled, LeaseLost, NotFound, Unavailable
 from scientistcloud.jobs.lifecycle import (
     CANARY,
-    PRIORITY_STEP_SECONDS,
     Beat,
     CancelAcknowledged,
     CancelAsked,
@@ -35,7 +34,6 @@ from scientistcloud.records import (
     NewJob,
     Progress,
     QueueStats,
-    TypeStats,
     WaitsFor,
 )
 
@@ -237,46 +235,7 @@ class MongoJobs:
         return [each["job_id"] for each in (*ready, *due)]
 
     def stats(self) -> QueueStats:
-        jobs = self._server.jobs
-        ended = jobs.sums({"finished_at": {"$exists": True}}, by="status", of=None)
-        running = jobs.sums({"status": JobStatus.RUNNING.value}, by="job_type", of=None)
-        types = {
-            each["_id"]: TypeStats(
-                paused=bool(each.get("paused")),
-                waiting={
-                    str(reason): jobs.count({"waits_for": reason.value, "job_type": each["_id"]})
-                    for reason in WaitsFor
-                },
-                running=running.get(each["_id"], 0),
-                failed={
-                    error or "": number
-                    for error, number in jobs.sums(
-                        {"status": JobStatus.FAILED.value, "job_type": each["_id"]}, by="error.type", of=None
-                    ).items()
-                },
-                oldest_claimable_seconds=self._oldest_claimable_seconds(each["_id"]),
-            )
-            for each in sorted(self._server.types.find({}), key=itemgetter("_id"))
-        }
-        by_status = dict.fromkeys(map(str, JobStatus), 0) | ended
-        by_status[str(JobStatus.RUNNING)] = sum(running.values())
-        by_status[str(JobStatus.PENDING)] = sum(each.pending for each in types.values())
-        return QueueStats(by_status=by_status, types=types)
-
-    def _oldest_claimable_seconds(self, job_type: str) -> float | None:
-        since = [
-            first["rank"] - PRIORITY_STEP_SECONDS * (priority - 1)
-            for priority in (1, 2, 3)
-            if (
-                first := self._server.jobs.find_one(
-                    {"waits_for": WaitsFor.NOTHING.value, "job_type": job_type, "priority": priority},
-                    fields=("rank",),
-                    sort=[("rank", 1)],
-                )
-            )
-            is not None
-        ]
-        return max(0.0, self._clock.now().timestamp() - min(since)) if since else None
+        return stats_of(self._server, self._clock.now())
 
     # -- care ------------------------------------------------------------------------------------
 
