@@ -39,7 +39,7 @@ bench-queue: $(VENV)/.test       ## the queue beside six others, ten minutes (AR
 bench-conversion: $(VENV)/.test  ## conversion beside other converters
 	@$(BIN)/python benchmarks/conversion.py $(ARGS)
 
-bench-upload: $(VENV)/.test      ## uploads beside a raw connection
+bench-upload: $(VENV)/.test      ## uploads beside a raw connection and another server
 	@$(BIN)/python benchmarks/upload.py $(ARGS)
 
 docs: $(VENV)/.check      ## check that every command and setting has its page

@@ -87,8 +87,7 @@ class _Chunks:
         self._size_bytes += len(chunk)
         if self._size_bytes >= BLOCK_BYTES or len(self._chunks) >= _MOST_CHUNKS:
             self._come.set()
-            if self._size_bytes >= 2 * BLOCK_BYTES or len(self._chunks) >= 2 * _MOST_CHUNKS:
-                self._flow.pause_reading()
+            self._flow.pause_reading()  # one block waits here, one for its turn, one is being written
 
     async def take(self, seconds: float) -> Taken:
         cycle = self._cycle

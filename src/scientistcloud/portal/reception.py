@@ -1,8 +1,8 @@
 """The body of a request into an upload: received while the block before is being written and synced beside both.
 
 Bytes are gathered to blocks of 4 MiB; a block is written in a thread while the next one arrives. A checkpoint (an
-fsync, then the offset on record) runs beside reception after 64 MiB or 5 s, and before the answer; where the disk
-cannot keep up, reception waits once 256 MiB are not durable.
+fsync, then the offset on record) runs beside reception after 20 MiB or 5 s, and before the answer; where the disk
+cannot keep up, reception waits once 40 MiB are not durable.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from scientistcloud.settings import MIB
 from scientistcloud.uploads.checksum import Checksum
 from scientistcloud.uploads.session import Hash
 
-CHECKPOINT_BYTES, CHECKPOINT_SECONDS = 64 * MIB, 5.0
-UNSYNCED_BYTES = 256 * MIB
+CHECKPOINT_BYTES, CHECKPOINT_SECONDS = 20 * MIB, 5.0
+UNSYNCED_BYTES = 40 * MIB
+"""With what waits in between, less than 64 MiB have to be sent again after a crash."""
 SLOW_SECONDS, SLOW_BYTES = 60.0, 16 * 1024
 """A sender is let go when it sent less than this in so long."""
 

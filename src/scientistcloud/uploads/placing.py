@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 
 from scientistcloud.errors import InvalidParameters
 from scientistcloud.layout import DataFolder, checked_path, source_path
@@ -15,12 +17,46 @@ _PATH_BYTES = 4096  # of Linux
 _FOLDERS_KEPT = 1000
 
 
+class _SharedSyncs:
+    """Syncs of folders: threads that need one at the same time share the next that begins."""
+
+    def __init__(self) -> None:
+        self._begun: dict[Path, int] = {}
+        self._done: dict[Path, int] = {}
+        self._locks: dict[Path, Lock] = {}
+        self._all = Lock()
+
+    def sync(self, folder: Path) -> None:
+        """Make the names in `folder` durable that are there now."""
+        with self._all:
+            lock = self._locks.setdefault(folder, Lock())
+            needed = self._begun.get(folder, 0) + 1  # one that is under way may have begun before ours was there
+        with lock:
+            with self._all:
+                if self._done.get(folder, 0) >= needed:
+                    return
+                self._begun[folder] = number = self._begun.get(folder, 0) + 1
+            sync_folder(folder)
+            with self._all:
+                self._done[folder] = number
+                if len(self._locks) > _FOLDERS_KEPT:
+                    self._forget(folder)
+
+    def _forget(self, folder: Path) -> None:
+        """Drop what is known of folders that nobody syncs just now."""
+        for each in [each for each, lock in self._locks.items() if each != folder and not lock.locked()]:
+            del self._locks[each]
+            self._begun.pop(each, None)
+            self._done.pop(each, None)
+
+
 class Places:
     """The places of source files below a data folder."""
 
     def __init__(self, folder: DataFolder) -> None:
         self._folder = folder
         self._durable_folders: set[Path] = set()
+        self._shared = _SharedSyncs()
 
     def of(self, dataset_uuid: str, path: str) -> Path:
         """Where the file `path` of the data set lies, or will."""
@@ -91,12 +127,17 @@ class Places:
             for parent in place.parents:
                 if parent == source:
                     break
-                parent.rmdir()  # raises once it is not empty
+                try:
+                    parent.rmdir()
+                except OSError as kept:
+                    if kept.errno != errno.ENOTEMPTY:
+                        raise
+                    break
                 self._durable_folders.discard(parent)
 
     def _sync_way_to(self, parent: Path) -> None:
         """Make the names in the folder `parent` durable, and those of the folders that lead to it."""
-        sync_folder(parent)
+        self._shared.sync(parent)
         if parent not in self._durable_folders:  # else somebody made sure of the way to it before
             for folder in parent.parents:
                 sync_folder(folder)
