@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -161,9 +162,14 @@ def test_all_that_failed_alike_are_retried_in_one_command(run: Run, tmp_path: Pa
     assert target.status is DatasetStatus.CONVERSION_QUEUED
 
 
-def test_what_was_done_since_or_has_no_data_set_is_not_retried(run: Run, tmp_path: Path) -> None:
-    gone = fail(tmp_path, of=str(uuid.uuid4()))[0]
+def test_what_was_done_since_or_is_of_a_deleted_data_set_is_not_retried(run: Run, tmp_path: Path) -> None:
+    gone = fail(tmp_path)[0]
     store = open_store(f"sqlite:///{tmp_path / 'scientistcloud.db'}")
+    job = store.jobs.get(gone)
+    assert job is not None
+    before = store.targets.get(job.dataset_uuid)
+    assert before is not None
+    store.targets.update(before, replace(before, deleted_at=store.clock.now()))
     redone = a_dataset(store)
     done_since = fail(tmp_path, of=redone)[0]
     queue = JobQueueManager(store)

@@ -134,7 +134,7 @@ def cancel(job_id: str) -> None:
 def retry(job_id: str | None, failed: bool, job_type: str | None, error: str | None) -> None:
     """Let a failed or cancelled job join its line again; or, with --failed, all that failed.
 
-    Of all that failed those stay failed whose data set is gone, or whose work a later job of the same type did.
+    Of all that failed those stay failed whose data set is deleted, or whose work a later job of the same type did.
     """
     if failed == (job_id is not None) or (not failed and (job_type or error)):
         raise click.UsageError("name one job, or give --failed (with --type and --error to narrow it)")
@@ -148,7 +148,7 @@ def retry(job_id: str | None, failed: bool, job_type: str | None, error: str | N
         store.close()
     for job in became.retried:
         click.echo(f"{job.job_id} is {job.status}")
-    left = f"; {len(became.left)} left: done since, or their data set is gone" if became.left else ""
+    left = f"; {len(became.left)} left: done since, or their data set is deleted" if became.left else ""
     click.echo(
         f"{len(became.retried)} of {len(became.retried) + len(became.left)} failed jobs retried{left}", err=True
     )

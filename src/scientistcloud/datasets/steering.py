@@ -22,7 +22,7 @@ class RetriedAll:
     """What became of many failed jobs that somebody wants to run again."""
 
     retried: tuple[Job, ...]
-    #: Left failed: their data set is gone, or a later job of the same type did their work.
+    #: Left failed: their data set is deleted, or a later job of the same type did their work.
     left: tuple[Job, ...]
 
 
@@ -81,7 +81,7 @@ def retry_failed(store: Store, jobs: Sequence[Job]) -> RetriedAll:
 
 def _is_worth_it(store: Store, job: Job) -> bool:
     target = store.targets.get(job.dataset_uuid)
-    if target is None or target.deleted_at is not None:
+    if target is not None and target.deleted_at is not None:
         return False
     done = store.jobs.find(
         dataset_uuid=job.dataset_uuid, job_type=job.job_type, status=JobStatus.COMPLETED, after=job.job_id, limit=1
