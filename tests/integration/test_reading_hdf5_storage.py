@@ -18,7 +18,7 @@ from scientistcloud.converters.formats.hdf5 import values as ways
 from scientistcloud.converters.formats.hdf5.files import OpenFile
 from scientistcloud.converters.registry import open_source
 from scientistcloud.errors import UnreadableSource, UnsupportedSource
-from scientistcloud.omezarr.image import Array, Image, Reader, Region
+from scientistcloud.omezarr.image import Array, Image, Reader, Reduction, Region
 from scientistcloud.testing.converters import equal, regions, whole
 
 CUBE = (np.arange(20 * 33 * 41) % 251).reshape(20, 33, 41)
@@ -210,6 +210,22 @@ def test_a_type_that_numpy_has_not_is_no_picture_and_hides_none(path: Path) -> N
 
     assert [image.name for image in reader.describe().images] == ["cube"]
     reader.close()
+
+
+def test_numbers_with_names_keep_them_and_are_never_averaged(path: Path) -> None:
+    kinds = h5py.enum_dtype({"SEA": 1, "DRY LAND": 2, "ICE": 9}, basetype="u1")
+    with h5py.File(path, "w") as file:
+        file.create_dataset("kinds", data=np.array([[1, 2, 9], [9, 9, 1]], "u1"), dtype=kinds)
+        file.create_dataset("packed", data=np.array([[1, 2], [9, 9]], "u1"), dtype=kinds, compression="gzip")
+        file["flags"] = np.array([[True, False], [False, False]])
+    reader = open_source(path)
+    images = {image.name: image for image in reader.describe().images}
+    reader.close()
+
+    assert images["kinds"].attributes["flag_values"].tolist() == [1, 2, 9]
+    assert images["kinds"].attributes["flag_meanings"] == "SEA DRY_LAND ICE"
+    assert {image.reduction for image in images.values()} == {Reduction.MODE}
+    same_as_h5py(path)
 
 
 def test_compact_data_are_read(path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import netCDF4
 import numpy as np
 import pytest
 
@@ -69,6 +70,37 @@ def first(path: Path, **options: Any) -> Image:
 
 def coordinate(image: Image, name: str) -> Coordinate:
     return next(each for each in image.coordinates if each.name == name)
+
+
+# -- which format ---------------------------------------------------------------------------------
+
+
+def test_netcdf_4_stays_netcdf_and_is_refused_as_hdf5(tmp_path: Path) -> None:
+    path = tmp_path / "ocean.h5"
+    file: Any
+    with netCDF4.Dataset(path, "w") as file:
+        file.createDimension("y", 4)
+        file.createDimension("x", 5)
+        file.createVariable("v", "u1", ("y", "x"))[:] = 1
+
+    assert described(path).sensor == "NETCDF"
+    with pytest.raises(UnsupportedSource, match=r"ocean\.h5 was said to be HDF5, but it is NETCDF"):
+        open_source(path, sensor="HDF5")
+
+
+def test_hdf5_is_refused_as_netcdf(path: Path) -> None:
+    with entry(path) as group:
+        nxdata(group, "data", STACK)
+
+    with pytest.raises(UnsupportedSource, match=r"scan\.nxs was said to be NETCDF, but it is HDF5"):
+        open_source(path, sensor="NETCDF")
+
+
+def test_hdf4_under_the_ending_of_hdf5_is_named(tmp_path: Path) -> None:
+    (tmp_path / "scan.h5").write_bytes(b"\x0e\x03\x13\x01" + bytes(2000))
+
+    with pytest.raises(UnsupportedSource, match=r"scan\.h5.* HDF4 .*h4toh5"):
+        open_source(tmp_path / "scan.h5")
 
 
 # -- which array ---------------------------------------------------------------------------------

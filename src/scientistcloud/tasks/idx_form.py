@@ -66,6 +66,7 @@ def write_idx(store: Path, written: Written, output: Path, *, report: Report) ->
     `NoSpace`.
     """
     kept, left = split(written.variables)
+    left = [*left, *(array.path() for array in written.arrays)]
     fields = fields_of(kept)
     header = header_of(kept[0], output.stem)
     _check_space(output, fields)

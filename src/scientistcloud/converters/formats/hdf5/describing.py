@@ -100,7 +100,9 @@ def named(found: Sequence[Described], prefixes: Sequence[str]) -> list[Image]:
 
 
 def _reduction(signal: Dataset) -> Reduction | None:
-    """The maximum of what says that it is counts; None: the data decide."""
+    """The most frequent value of what has names for its values, the maximum of counts; None: the data decide."""
+    if signal.dtype.kind == "b" or "flag_values" in signal.attributes:
+        return Reduction.MODE
     counts = signal.word("units").lower() in ("count", "counts", "cts")
     return Reduction.MAXIMUM if counts and signal.dtype.kind in "iu" else None
 

@@ -51,7 +51,13 @@ class Dataset:
             stored = handle.dtype if handle.shape is not None else np.dtype("V1")
         except DAMAGES:
             stored = np.dtype("V1")
-        return cls(path, file, handle, texts.attributes(handle), key, tuple(handle.shape or ()), stored)
+        attributes = texts.attributes(handle)
+        meanings = sorted((h5py.check_enum_dtype(stored) or {}).items(), key=lambda each: each[1])
+        if meanings:  # as CF says it
+            attributes.setdefault("flag_values", np.array([value for _, value in meanings], stored.str))
+            attributes.setdefault("flag_meanings", " ".join(word.replace(" ", "_") for word, _ in meanings))
+            stored = np.dtype(stored.str)
+        return cls(path, file, handle, attributes, key, tuple(handle.shape or ()), stored)
 
     @property
     def name(self) -> str:
