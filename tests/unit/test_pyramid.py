@@ -263,3 +263,11 @@ def test_complex_values_are_averaged_as_they_are(dtype: str) -> None:
     out = downsample(block, (2, 2), reduction=Reduction.MEAN)
 
     np.testing.assert_allclose(out, [[(4 + 5j) / 3]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("reduction", [each for each in Reduction if each is not Reduction.OR])
+@pytest.mark.parametrize("dtype", ["f4", "c8"])
+def test_a_nan_that_signals_warns_nobody(reduction: Reduction, dtype: str) -> None:
+    block = np.full(16 if dtype == "f4" else 32, 0x7FA00001, np.uint32).view(dtype).reshape(4, 4)
+
+    assert np.isnan(downsample(block, (2, 2), reduction=reduction)).all()

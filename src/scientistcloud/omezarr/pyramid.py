@@ -200,7 +200,8 @@ def _mode(part: Array, steps: Sequence[int]) -> Array:
     most = np.ones(ordered.shape[1:], np.uint8)
     run = most.copy()
     for i in range(1, len(ordered)):
-        run = np.where(ordered[i] == ordered[i - 1], run + 1, 1).astype(np.uint8)
+        with np.errstate(invalid="ignore"):  # the data may hold NaN that signal
+            run = np.where(ordered[i] == ordered[i - 1], run + 1, 1).astype(np.uint8)
         better = run > most
         best[better], most[better] = ordered[i][better], run[better]
     return best
