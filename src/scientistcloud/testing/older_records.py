@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from scientistcloud.errors import IncompatibleInstallation
 from scientistcloud.ports import Store
 from scientistcloud.records import Dataset, DatasetStatus, Found, JobStatus
 from scientistcloud.testing.jobs import CONVERSION, HEART, LUNG, a_job, claimed
@@ -61,6 +62,12 @@ class OlderRecordsContract:
         )
         assert (job.fields["job_id"], job.fields["status"]) == ("older", "retrying")
         assert job.fields["parameters"] == {"user_email": ADA, "input_path": "a"}
+
+    def test_reading_an_older_data_set_says_which_command_takes_it_over(self, store: Store) -> None:
+        self._older_dataset(store, user=ADA, created_at=NOON.timestamp(), updated_at=NOON.timestamp())
+
+        with pytest.raises(IncompatibleInstallation, match=f"{HEART}.*'completed'.*migrate-legacy"):
+            store.targets.get(HEART)
 
     def test_ours_are_found_too_and_many_of_them(self, store: Store) -> None:
         ids = store.jobs.create([a_job(HEART if n % 2 else LUNG) for n in range(700)])

@@ -10,6 +10,7 @@ from functools import cache
 from operator import attrgetter
 from typing import Any
 
+from scientistcloud.errors import IncompatibleInstallation
 from scientistcloud.records import (
     Attempt,
     ConversionTarget,
@@ -124,7 +125,7 @@ def _target_fields(row: Row) -> dict[str, Any]:
     return {
         "uuid": uuid,
         "sensor": sensor,
-        "status": DatasetStatus(status),
+        "status": _dataset_status(uuid, status),
         "error": error,
         "forms": tuple(json.loads(forms)),
         "revision": revision,
@@ -136,6 +137,16 @@ def _target_fields(row: Row) -> dict[str, Any]:
         "place": place,
         "notice": notice,
     }
+
+
+def _dataset_status(uuid: str, status: str) -> DatasetStatus:
+    try:
+        return DatasetStatus(status)
+    except ValueError:
+        raise IncompatibleInstallation(
+            f"data set {uuid} has the status {status!r} of an older system; let `scientistcloud "
+            "migrate-legacy` bring it over"
+        ) from None
 
 
 def _attempt(fields: dict[str, Any]) -> Attempt:
