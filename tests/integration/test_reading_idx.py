@@ -20,6 +20,7 @@ from valid_store import assert_valid
 
 from openvisus_files import needed, read_idx, write_idx
 from scientistcloud.cli import group
+from scientistcloud.client.files import collect
 from scientistcloud.converters.openvisus import OpenVisus, OpenVisusEnded
 from scientistcloud.converters.registry import open_source
 from scientistcloud.errors import UnreadableSource, UnsafeSource, UnsupportedSource
@@ -222,6 +223,38 @@ def test_a_header_without_its_blocks_is_told_so(copied: Path) -> None:
 
     with pytest.raises(UnreadableSource, match=r"volume.idx is a header alone: .* upload the folder with both"):
         look(copied)
+
+
+@pytest.mark.parametrize(("name", "blocks"), [("idx3d/tomo", 2), ("idx/gray", 1)])
+def test_a_header_that_is_sent_takes_its_blocks_along(name: str, blocks: int, data: Path) -> None:
+    header = data / f"{name}.idx"
+
+    sent = {each.name: each.path for each in collect([header])}
+
+    assert set(sent) == {
+        header.name,
+        *(each.relative_to(header.parent).as_posix() for each in header.with_suffix("").rglob("*.bin")),
+    }
+    assert len(sent) == 1 + blocks
+
+
+@pytest.mark.parametrize("template", ["../%04x.bin", "/etc/%04x.bin", "./../%04x.bin", "./volume.bin"])
+def test_a_header_that_leads_elsewhere_takes_nothing_along(template: str, copied: Path) -> None:
+    (copied.parents[1] / "0001.bin").write_bytes(b"secret")
+    copied.write_text(copied.read_text().replace("./volume/%04x.bin", template))
+
+    assert [each.name for each in collect([copied])] == ["volume.idx"]
+
+
+def test_a_header_takes_no_other_file_along(copied: Path) -> None:
+    (copied.parent / "volume/notes.txt").write_text("mine")
+    (copied.parent / "volume/t003/more/0000.bin").parent.mkdir()
+    (copied.parent / "volume/t003/more/0000.bin").write_bytes(b"mine")
+
+    sent = [each.name for each in collect([copied])]
+
+    assert "volume/t003/0000.bin" in sent
+    assert not any("notes" in name or "more" in name for name in sent)
 
 
 # -- files that lead elsewhere --------------------------------------------------------------------

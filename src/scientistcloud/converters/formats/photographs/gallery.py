@@ -103,7 +103,9 @@ class Gallery:
                 # All of it at once: a write into a mapping that the disk has no room for would end the process.
                 if shutil.disk_usage(folder).free < header.size_bytes:
                     raise OSError(errno.ENOSPC, "No space left")
-                os.posix_fallocate(file.fileno(), 0, header.size_bytes)
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, header.size_bytes)
+                file.truncate(header.size_bytes)
             except OSError as failed:
                 raise NoSpace(
                     f"the disk of {folder} has no room for the {header.size_bytes / 2**30:.1f} GiB of a decoded "
