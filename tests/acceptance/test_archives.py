@@ -86,6 +86,7 @@ def test_a_zip_of_a_folder_of_tiffs_ends_as_one_data_set(
     assert not [path.name for path in site.folder(dataset.uuid).root.iterdir() if "arrived" in path.name]
 
 
+@pytest.mark.long
 def test_a_folder_of_the_archives_own_name_is_not_doubled(
     site: Site, processor: UploadProcessor, tmp_path: Path
 ) -> None:
@@ -136,6 +137,7 @@ def test_an_archive_is_kept_as_it_is_when_no_conversion_is_wanted(
     assert len(types_of(site, dataset)) == 2
 
 
+@pytest.mark.long
 def test_what_is_unpacked_counts_against_the_quota(site: Site, tmp_path: Path) -> None:
     archive = zipped(tmp_path / "scan.zip", {"noise.bin": bytes(200_000)})
     processor = UploadProcessor(site.store, data_dir=site.root, limits=Limits(quota_bytes=100_000))
@@ -146,6 +148,7 @@ def test_what_is_unpacked_counts_against_the_quota(site: Site, tmp_path: Path) -
     assert "bytes that are left for it" in (site.settled(dataset.uuid, DatasetStatus.UNZIP_ERROR).error or "")
 
 
+@pytest.mark.long
 def test_a_worker_killed_while_it_unpacks_leaves_nothing_half_unpacked(
     site: Site, processor: UploadProcessor, tmp_path: Path
 ) -> None:

@@ -72,6 +72,7 @@ def test_a_zip_from_elsewhere_ends_as_one_data_set(site: Site, web: WebSite) -> 
     assert files == {"scan.zip", "scan/z0.tif", "scan/z1.tif", "scan/z2.tif"}
 
 
+@pytest.mark.long
 def test_an_import_whose_worker_is_killed_goes_on_inside_of_the_file(site: Site, web: WebSite) -> None:
     content = np.random.default_rng(1).bytes(2 << 20)
     let_go: list[bool] = []
@@ -158,6 +159,7 @@ def test_a_cancelled_import_leaves_nothing(site: Site, web: WebSite) -> None:
     eventually(lambda: site.store.credentials.sealed(job.parameters["credential"]) is None, "was forgotten")
 
 
+@pytest.mark.long
 def test_an_import_ends_at_the_owners_quota(site: Site, web: WebSite) -> None:
     web.pages["/scan.tif"] = a_file(a_tiff())
     dataset = begun(site, web.url("/scan.tif"), limits=Limits(quota_bytes=100))
@@ -167,6 +169,7 @@ def test_an_import_ends_at_the_owners_quota(site: Site, web: WebSite) -> None:
     assert "and 100 are left" in (site.settled(dataset.uuid, DatasetStatus.UPLOAD_ERROR).error or "")
 
 
+@pytest.mark.long
 def test_a_secret_that_expired_says_so(site: Site, web: WebSite) -> None:
     dataset = begun(site, web.url("/scan.tif?key=hush"))
     (job,) = site.queue.list_jobs(dataset_uuid=dataset.uuid)

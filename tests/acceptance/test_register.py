@@ -283,6 +283,7 @@ def test_a_file_that_changes_comes_or_goes_is_noticed_and_shown(site: Site, root
     assert looked(registrar(site, root)) == []
 
 
+@pytest.mark.long
 def test_a_change_is_converted_where_the_rule_says_so_and_then_forgotten(site: Site, root: Path) -> None:
     scan = a_scan(root / "scan.tif")
     looked(registrar(site, root, convert=True))
@@ -373,6 +374,7 @@ def test_a_watched_folder_is_looked_at_as_things_happen(site: Site, root: Path) 
     assert files_of(site, new) == {"new.tif": len(content)}
 
 
+@pytest.mark.long
 def test_a_folder_whose_system_tells_nothing_is_looked_at_now_and_then(site: Site, root: Path) -> None:
     with watching(site, root, "--quiet-seconds", "0.1", "--poll-seconds", "0.5") as said:
         a_scan(root / "mounted" / "scan.tif")
