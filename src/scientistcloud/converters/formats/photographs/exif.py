@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,10 @@ from scientistcloud.converters.formats.photographs.header import Header
 from scientistcloud.records import Json
 
 # What a file of nonsense makes Pillow raise.
-_BROKEN = (ValueError, LookupError, ArithmeticError, TypeError, AttributeError, RuntimeError, SyntaxError, OSError)
+_BROKEN = (
+    ValueError, LookupError, ArithmeticError, TypeError, AttributeError, RuntimeError, SyntaxError, OSError,
+    struct.error,
+)  # fmt: skip
 _LONGEST_TEXT = 4096
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _KEPT_APART = {0x8769: "ExifOffset", 0x8825: "GPSInfo", 0xA005: "InteroperabilityOffset", 0x14A: "SubIFDs"}
