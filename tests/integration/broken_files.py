@@ -154,7 +154,7 @@ def _convert(path: Path, sensor: str, output: Path, mouth: int) -> None:
         word = "converted"
     except SourceError as refused:
         text = " ".join(str(refused).split())
-        named = any(each.stem in text for each in path.parent.rglob("*"))
+        named = any(each.stem in text for each in (path.parent, *path.parent.rglob("*")))
         word = f"refused: {text}" if named else f"does not name the file: {text}"
     except CallersMistake as refused:  # a sensor that nobody can read it as
         word = f"refused: {refused}"

@@ -98,6 +98,7 @@ def test_whatever_the_image_level_0_is_exact_and_each_level_is_made_of_the_one_b
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(grid, "SHARD_BYTES", shard_bytes)
             patch.setattr(writer, "HELD_BYTES", held_bytes)
+            patch.setattr(writer, "SLAB_BYTES", 2 * held_bytes)
             made = written(ArrayReader((image, values)), folder / "a.ome.zarr")
 
         (entry,) = entries_of(folder / "a.ome.zarr")

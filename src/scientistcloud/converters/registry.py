@@ -90,7 +90,8 @@ def open_source(path: Path, *, sensor: str = "auto", options: ReadOptions = _NO_
     try:
         source = reader.describe()
         found = source.sensor
-        _check_sensor(sensor, found, path.name, alike=converters[name].sensors)
+        shown = next(iter(heads)).name if len(heads) == 1 else path.name
+        _check_sensor(sensor, found, shown, alike=converters[name].sensors)
         used = {*claims[name], *source.files}
         left = [file for file in heads if file not in used]
         warnings = [f"left out, because they are no {found}: {_listed(left)}"] if left else []
