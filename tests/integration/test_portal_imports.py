@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from portal_site import ME, Site, running_site
 
-from scientistcloud.records import DatasetStatus
+from scientistcloud.datasets.settling import settle
+from scientistcloud.jobs.queue import JobQueueManager
+from scientistcloud.records import DatasetStatus, JobError
 
 
 @pytest.fixture
@@ -107,3 +109,19 @@ def test_the_form_says_what_is_wrong_and_keeps_what_was_typed(site: Site) -> Non
     assert "hush" not in answer.text
     assert forged.status_code == 403
     assert site.store.datasets.find(user=ME) == []
+
+
+def test_an_import_that_failed_says_that_a_retry_goes_on(site: Site) -> None:
+    with site.program() as client:
+        uuid = client.post("/api/imports", json={"url": "http://127.0.0.1/scan.tif"}).json()["uuid"]
+    queue = JobQueueManager(site.store)
+    job = queue.get_next_job("ada")
+    assert job is not None
+    queue.fail_job(job, JobError(type="Unavailable", message="it broke off"), permanent=True)
+    settle(site.store, uuid)
+
+    with site.browser() as browser:
+        page = browser.get(f"/datasets/{uuid}").text
+
+    assert "it broke off" in page
+    assert "What has come is kept for a week" in page

@@ -86,6 +86,9 @@ def show(uuid: str, files: bool, as_json: bool, server: str | None, token_file: 
         click.echo(f"{'size':12} {_size(dataset['size_bytes'])}")
         for name in ("created_at", "closed_at", "updated_at"):
             click.echo(f"{name:12} {dataset[name] or 'open for files'}")
+        for name in ("place", "notice"):
+            if dataset[name]:
+                click.echo(f"{name:12} {dataset[name]}")
         for form in dataset["forms"]:
             click.echo(f"{'form':12} {form.get('format')} {form.get('shape')} {form.get('dtype')}")
         click.echo(f"{'page':12} {client.server}/datasets/{uuid}")
