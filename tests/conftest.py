@@ -6,13 +6,13 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 from hypothesis import settings
 
 from mongo_server import MongoServer, drop, empty, new_database, real_server
 from records_at_hand import database_url as new_database_url
+from requirements import unavailable
 
 # An example may take as long as it likes: what is slow on a busy machine is no bug.
 settings.register_profile("patient", deadline=None)
@@ -21,13 +21,6 @@ settings.load_profile("patient")
 _KEPT = ("SCIENTISTCLOUD_TEST_MONGODB_URL", "SCIENTISTCLOUD_TEST_DATA", "SCIENTISTCLOUD_TEST_CHROMIUM")
 for _name in [name for name in os.environ if name.startswith("SCIENTISTCLOUD_") and name not in _KEPT]:
     del os.environ[_name]  # the settings of whoever runs the tests decide nothing here
-
-
-def unavailable(what: str, how: str) -> NoReturn:
-    """Skip on a person's machine; fail where nothing may be missing (CI)."""
-    if os.environ.get("CI"):
-        pytest.fail(f"{what} is missing, and in CI it must be there: {how}", pytrace=False)
-    pytest.skip(f"{what} is missing: {how}")
 
 
 @pytest.fixture(scope="session")

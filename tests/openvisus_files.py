@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from requirements import unavailable
+
 WRITE = """
 import json, os, sys
 os.putenv("VISUS_HOME", "/dev/null/none"); os.putenv("VISUS_CACHE", "/dev/null/none")
@@ -52,8 +54,6 @@ def needed() -> None:
         return
     if sys.version_info >= (3, 14):
         pytest.skip("OpenVisus is not made for Python 3.14")
-    from conftest import unavailable
-
     unavailable("OpenVisus", "pip install openvisusnogui")
 
 

@@ -20,7 +20,7 @@ import intake_site
 import pytest
 from intake_site import BYTES, TUS
 
-from conftest import unavailable
+from requirements import unavailable
 from scientistcloud.uploads.metadata import encode
 
 CALLS = (

@@ -21,7 +21,7 @@ from scientistcloud.errors import IncompatibleInstallation, InvalidSettings, Una
 from scientistcloud.ports import Store
 from scientistcloud.records import DatasetStatus, JobStatus
 
-HASTY = "?timeoutMS=1000"
+HASTY = "?timeoutMS=3000"
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from service_site import Site, WorkerProcess, eventually, is_alive
 
-from conftest import unavailable
+from requirements import unavailable
 from mongo_server import MongoServer
 from scientistcloud.records import DatasetStatus, JobStatus
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from conftest import unavailable
+from requirements import unavailable
 from scientistcloud.layout import CONVERTED, PREVIEW
 from scientistcloud.tasks.confinement import landlock_version
 

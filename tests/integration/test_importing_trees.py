@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from test_importing import CONTENT, fetched, refused, some_work
 
-from conftest import unavailable
+from requirements import unavailable
 from scientistcloud.errors import InvalidParameters, TooLarge, Unavailable, UnreadableSource, UnsafeSource
 from scientistcloud.tasks.fetching import rclone
 from scientistcloud.tasks.fetching.proxy import a_proxy

@@ -57,9 +57,11 @@ def test_a_byte_wakes_one_sleeper_without_any_look(
 ) -> None:
     monkeypatch.setattr(waking, "_LOOK_ROUND_SECONDS", NEVER_SECONDS)
     other = opened(path)
-    threading.Timer(0.2, create, [other, DATASETS[0]]).start()
+    creator = threading.Timer(0.2, create, [other, DATASETS[0]])
+    creator.start()
 
     assert slept(store) < NEVER_SECONDS / 2
+    creator.join()
     other.close()
 
 
@@ -114,10 +116,12 @@ def test_a_claim_that_leaves_more_wakes_the_next(store: Store, monkeypatch: pyte
 def test_where_there_is_no_fifo_the_slow_look_does(path: Path) -> None:
     path.with_name(path.name + ".wake").write_text("somebody's file")
     store, other = opened(path), opened(path)
-    threading.Timer(0.2, create, [other, DATASETS[0]]).start()
+    creator = threading.Timer(0.2, create, [other, DATASETS[0]])
+    creator.start()
 
     assert slept(store) < NEVER_SECONDS / 2
     assert path.with_name(path.name + ".wake").read_text() == "somebody's file"
+    creator.join()
     store.close()
     other.close()
 
