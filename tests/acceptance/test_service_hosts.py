@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 from service_site import Site, WorkerProcess, eventually, is_alive
 
-from requirements import unavailable
 from mongo_server import MongoServer
+from requirements import unavailable
 from scientistcloud.records import DatasetStatus, JobStatus
 
 LEASE_SECONDS = 3.0
