@@ -248,7 +248,7 @@ class DatasetStore(Protocol):
         """How many of `user`'s data sets have each status, and none for the statuses without one."""
 
     def stored_bytes(self, *, user: str) -> int:
-        """The sum of `size_bytes` of `user`'s data sets that are not deleted."""
+        """The sum of `size_bytes` of `user`'s data sets that are not deleted, less those that lie elsewhere."""
 
     def put_files(self, files: Sequence[DatasetFile]) -> None:
         """Add or replace source files by (`dataset_uuid`, `path`); raises their data sets' `size_bytes` along."""

@@ -253,6 +253,12 @@ class DatasetStoreContract:
         with pytest.raises(NotFound):
             store.datasets.put_files([DatasetFile(dataset_uuid=str(uuid.uuid4()), path="a", size_bytes=1)])
 
+    def test_what_lies_elsewhere_is_not_stored_here(self, store: Store) -> None:
+        kept(store, size_bytes=5)
+        kept(store, size_bytes=2**43, place="/beamline/7/scan")
+
+        assert store.datasets.stored_bytes(user=ADA) == 5
+
     # -- registered where they lie -------------------------------------------------------------
 
     def test_registered_data_sets_are_found_by_the_folder_they_lie_in(self, store: Store) -> None:

@@ -111,7 +111,7 @@ class MongoDatasets:
 
     def stored_bytes(self, *, user: str) -> int:
         sums = self._server.visstoredatas.sums(
-            {"$and": [_of(user), {"deleted_at": None}]}, by=None, of="size_bytes"
+            {"$and": [_of(user), {"deleted_at": None, "place": None}]}, by=None, of="size_bytes"
         )
         return sums.get(None, 0)
 
