@@ -18,17 +18,19 @@ from typing import Any
 import pytest
 
 from scientistcloud import JobQueueManager, open_store
-from scientistcloud.database.sqlite import connection, locking, migrations
+from scientistcloud.database.sqlite import completions, connection, locking, migrations
 from scientistcloud.database.sqlite import jobs as sqlite_jobs
 from scientistcloud.database.sqlite.connection import Database
 from scientistcloud.errors import (
     IncompatibleInstallation,
     InvalidSettings,
     InvalidTransition,
+    LeaseLost,
     NoSpace,
     Unavailable,
 )
 from scientistcloud.ports import Store
+from scientistcloud.records import JobStatus, Progress
 
 # Indexes on a condition that hold only what is to be found, so reading all of them reads nothing in vain.
 _NARROW = ("jobs_foreign", "jobs_running", "visstoredatas_promised")
@@ -357,6 +359,48 @@ def test_a_full_disk_is_said_and_nothing_is_half_written(path: Path, store: Stor
     assert len(JobQueueManager(store).list_jobs()) == 1
     create(store)
     assert len(JobQueueManager(store).list_jobs()) == 2
+
+
+@pytest.mark.parametrize("meanwhile", ["nothing", "a heartbeat", "cancel asked", "lease lost", "completed already"])
+def test_a_completion_that_was_decided_before_the_lock_holds_only_if_nothing_came_between(
+    path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    queue, other = JobQueueManager(store), open_store(f"sqlite:///{path}")
+    first, second = (
+        queue.create_job(dataset_uuid=HEART, job_type="dataset_conversion", parameters={}) for _ in range(2)
+    )
+    job = queue.get_next_job("ada")
+    assert job is not None
+
+    def decide(*seen: Any) -> Any:
+        decided = completions.decide(*seen)
+        assert list(decided) == [first]
+        monkeypatch.setattr(sqlite_jobs, "decide", completions.decide)  # the other one's are undisturbed
+        match meanwhile:
+            case "a heartbeat":
+                other.jobs.heartbeat(job, progress=Progress(fraction=0.5))
+            case "cancel asked":
+                other.jobs.cancel(first)
+            case "lease lost":
+                other.jobs.recover(dead=["ada"])
+            case "completed already":
+                other.jobs.complete(job, result={"said": "first"})
+        return decided
+
+    monkeypatch.setattr(sqlite_jobs, "decide", decide)
+
+    if meanwhile == "lease lost":
+        with pytest.raises(LeaseLost):
+            queue.complete_job(job)
+        assert [job.status for job in queue.list_jobs()] == ["pending", "pending"]
+    else:
+        queue.complete_job(job, {"said": "second"})
+        ended, following = queue.list_jobs()
+        assert ended.status is JobStatus.COMPLETED
+        assert ended.result == {"said": "first" if meanwhile == "completed already" else "second"}
+        assert [attempt.outcome for attempt in ended.history] == ["completed"]
+        assert (following.job_id, following.head) == (second, HEART)
+    other.close()
 
 
 def test_what_the_disk_did_not_take_is_not_answered(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

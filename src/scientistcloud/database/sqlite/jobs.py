@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 
+from scientistcloud.database.sqlite.completions import decide
 from scientistcloud.database.sqlite.connection import Database
 from scientistcloud.database.sqlite.creations import Creations, Order
 from scientistcloud.database.sqlite.rows import JOB_COLUMNS, Row, job_of
@@ -135,8 +136,11 @@ class SqliteJobs:
         job_types: Sequence[str] | None = None,
     ) -> list[Job]:
         claimed: list[Job] = []
+        events = [(job.job_id, Completed(job.token, result)) for job, result in ends]
+        with self._database.read() as connection:
+            decided = decide(connection, events, self._clock.now())
         with self._steps() as steps:
-            lost = steps.complete([(job.job_id, Completed(job.token, result)) for job, result in ends])
+            lost = steps.complete(events, decided)
             worker_id, lease_seconds = ends[0][0].worker_id, ends[0][0].lease_seconds
             if claim_next and not lost and worker_id is not None and lease_seconds is not None:
                 claimed = steps.claim(worker_id, limit=len(ends), job_types=job_types, lease_seconds=lease_seconds)

@@ -33,6 +33,8 @@ JOB_NAMES = (
     "started_at", "finished_at",
 )  # fmt: skip
 JOB_COLUMNS = ", ".join(JOB_NAMES)
+CHANGING = tuple(name for name in JOB_NAMES if name not in ("job_id", "dataset_uuid", "job_type", "created_at"))
+"""What can change of a job."""
 
 TARGET_NAMES = (
     "uuid", "sensor", "status", "error", "forms", "revision", "wanted", "token", "version", "closed_at",

@@ -7,12 +7,13 @@ from __future__ import annotations
 import json
 import random
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from operator import itemgetter
 
-from scientistcloud.database.sqlite.rows import JOB_COLUMNS, JOB_NAMES, Row, changes, columns, job_of
+from scientistcloud.database.sqlite.completions import Decided
+from scientistcloud.database.sqlite.rows import CHANGING, JOB_COLUMNS, JOB_NAMES, Row, changes, columns, job_of
 from scientistcloud.errors import IdempotencyConflict, LeaseLost, NotFound, QueueFull
 from scientistcloud.jobs import lifecycle
 from scientistcloud.jobs.adoption import adopted
@@ -52,7 +53,6 @@ def wanted_types(job_types: Sequence[str] | None) -> tuple[str, dict[str, str]]:
 
 _INSERT = f"INSERT INTO jobs ({JOB_COLUMNS}) VALUES ({', '.join('?' * len(JOB_NAMES))})"
 _RANK = 1 + JOB_NAMES.index("rank")
-_CHANGING = tuple(name for name in JOB_NAMES if name not in ("job_id", "dataset_uuid", "job_type", "created_at"))
 
 
 class Steps:
@@ -119,20 +119,21 @@ class Steps:
             self._save([(before, after)])
         return after
 
-    def complete(self, ends: Sequence[tuple[str, Completed]]) -> list[LeaseLost]:
-        """Let each job end, if it is its worker's; what is to be said of the others."""
-        ended: dict[str, tuple[Job, Job]] = {}
+    def complete(self, ends: Sequence[tuple[str, Completed]], decided: Mapping[str, Decided]) -> list[LeaseLost]:
+        """Let each job end, if it is its worker's; what is to be said of the others.
+
+        `decided`: what was worked out before the lock, where it still holds.
+        """
         lost = []
         for job_id, event in ends:
-            before, now = ended.get(job_id) or (self._job(job_id),) * 2
+            ready = decided.get(job_id)
+            if ready is not None and ready.write(self._connection):
+                self._written(ready.before, ready.after)
+                continue
             try:
-                after = lifecycle.after(now, event, self._now)
+                self.apply(job_id, event)
             except LeaseLost as refused:
                 lost.append(refused)
-            else:
-                if after is not now:
-                    ended[job_id] = before, after
-        self._save(list(ended.values()))
         return lost
 
     def retry(self, job_id: str) -> Job:
@@ -320,12 +321,14 @@ class Steps:
     def _save(self, steps: Sequence[tuple[Job, Job]], **more: object) -> None:
         """Write what changed from the first to the second of each pair; a line whose head ended moves on."""
         for before, after in steps:
-            values = changes(before, after, _CHANGING) | more
+            values = changes(before, after, CHANGING) | more
             self._connection.execute(_update_of(tuple(values)), [*values.values(), before.job_id])
-            self._note(after)
-        ended = [before.dataset_uuid for before, after in steps if before.head is not None and after.head is None]
-        for dataset_uuid in ended:
-            self._promote_next(dataset_uuid)
+            self._written(before, after)
+
+    def _written(self, before: Job, after: Job) -> None:
+        self._note(after)
+        if before.head is not None and after.head is None:
+            self._promote_next(before.dataset_uuid)
 
     def _note(self, job: Job) -> None:
         # Pauses too: a sleeper has to learn of an earlier due time.
