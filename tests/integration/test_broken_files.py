@@ -5,7 +5,6 @@ Bits that are flipped in pixels make other pixels; such a file is converted, as 
 
 from __future__ import annotations
 
-import collections
 import json
 import subprocess
 import sys
@@ -14,8 +13,10 @@ from pathlib import Path
 import broken_files
 import pytest
 
+LONG = [pytest.param(first, 50, marks=pytest.mark.long) for first in range(0, 500, 50)]
 
-@pytest.mark.parametrize(("first", "count"), [(1000, 30), pytest.param(0, 500, marks=pytest.mark.long)])
+
+@pytest.mark.parametrize(("first", "count"), [(1000, 30), *LONG])
 def test_broken_files_end_in_words_and_leave_nothing(first: int, count: int, data: Path, tmp_path: Path) -> None:
     command = [sys.executable, broken_files.__file__, str(data), str(tmp_path / "fuzz"), str(first), str(count)]
     run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=3000)
@@ -26,5 +27,3 @@ def test_broken_files_end_in_words_and_leave_nothing(first: int, count: int, dat
     assert wrong == []
     refused = [each for each in ended if each["ending"] != "converted"]
     assert len(refused) > count // 3, "the fuzzer breaks too little"
-    ways = collections.Counter(each["what"].rpartition(" ")[2] for each in refused)
-    assert count < 100 or set(ways) == {way.__name__ for way in broken_files.WAYS}
