@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import socket
 import subprocess
 import tarfile
@@ -15,6 +16,7 @@ import httpx
 import pytest
 from intake_site import BEARER, OWNER, Portal
 
+from conftest import unavailable
 from scientistcloud.datasets import catalogue
 from scientistcloud.uploads import batch
 from scientistcloud.uploads.folder import Limits
@@ -94,6 +96,8 @@ def test_a_folder_is_sent_by_tar_and_curl_alone(portal: Portal, client: httpx.Cl
     (tmp_path / "scan" / "a.tif").write_bytes(b"abc")
     address = f"{portal.url}/api/uploads/batch?name=by%20curl"
 
+    if shutil.which("curl") is None:
+        unavailable("curl", "apt-get install curl")
     said = subprocess.run(
         f"tar -c -C {tmp_path} scan | curl -sS -H 'Authorization: {BEARER['Authorization']}' -T - '{address}'",
         shell=True, capture_output=True, text=True, check=True,

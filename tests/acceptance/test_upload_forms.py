@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import httpx
 import pytest
 from intake_site import BEARER, OWNER, Portal
 
+from conftest import unavailable
 from scientistcloud.access import tokens
 from scientistcloud.records import Person
 
@@ -43,6 +45,8 @@ def test_curl_sends_files_as_one_data_set(portal: Portal, client: httpx.Client, 
         (tmp_path / name).write_bytes(content)
     files = [part for name in contents for part in ("-F", f"file=@{tmp_path / name}")]
 
+    if shutil.which("curl") is None:
+        unavailable("curl", "apt-get install curl")
     said = subprocess.run(
         ["curl", "-sS", "-H", f"Authorization: {BEARER['Authorization']}", "-F", "name=by form",
          "-F", "sensor=TIFF", *files, f"{portal.url}/api/uploads/"],
