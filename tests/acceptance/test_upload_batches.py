@@ -16,7 +16,7 @@ import httpx
 import pytest
 from intake_site import BEARER, OWNER, Portal
 
-from conftest import unavailable
+from requirements import unavailable
 from scientistcloud.datasets import catalogue
 from scientistcloud.uploads import batch
 from scientistcloud.uploads.folder import Limits

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from intake_site import BEARER, OWNER, Portal
 
-from conftest import unavailable
+from requirements import unavailable
 from scientistcloud.access import tokens
 from scientistcloud.records import Person
 
