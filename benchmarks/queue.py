@@ -323,7 +323,7 @@ def main() -> None:
         folder.chmod(0o711)  # PostgreSQL runs as another user, who has to get through
         missing = prepare(queues, folder, stack)
         broke = measure(
-            queues, folder, rounds=asked.rounds or (1 if asked.quick else 3), seconds=0.7 if asked.quick else 1.5,
+            queues, folder, rounds=asked.rounds or (1 if asked.quick else 3), seconds=0.7 if asked.quick else 1.0,
             samples=100 if asked.quick else 1000,
         )  # fmt: skip
         OURS.note(claims.beside_blocked(folder))
