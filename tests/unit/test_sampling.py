@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -59,6 +61,23 @@ def test_blocks_of_the_source_that_cost_much_are_looked_at_less_often() -> None:
     image = image_of(np.broadcast_to(np.uint16(0), shape), "zyx", source_chunk=(1, 8192, 8192))
 
     assert len(places(image)) == 1
+
+
+@pytest.mark.parametrize("block", [(256, 16, 16), (256, 1024, 8), (100, 100, 100), (1, 1, 1), (4, 256, 256)])
+def test_a_look_touches_few_of_the_sources_blocks_however_they_lie(block: tuple[int, ...]) -> None:
+    shape = (256, 1024, 1024)
+    image = image_of(np.broadcast_to(np.uint16(0), shape), "zyx", source_chunk=block)
+
+    touched = {
+        place
+        for region in places(image)
+        for place in product(
+            *(range(s.start // b, (s.stop - 1) // b + 1) for s, b in zip(region, block, strict=True))
+        )
+    }
+    assert len(touched) * prod(block) * 2 <= 64 << 20 or len(places(image)) == 1
+    assert len(touched) * prod(block) * 2 <= 80 << 20
+    assert all(s.stop - s.start >= 128 for region in places(image) for s in region[1:])
 
 
 def test_zstd_is_chosen_where_it_saves_a_tenth() -> None:

@@ -26,7 +26,7 @@ from scientistcloud.errors import UnreadableSource
 from scientistcloud.omezarr.image import Array
 
 Index = tuple[slice, ...]
-_KEPT_BYTES = 64 << 20
+_KEPT_BYTES = 96 << 20
 _SMALL_BYTES = 16 << 10  # chunks below are handled many at a time
 _BATCH_BYTES = 1 << 20  # of the file are read at once where chunks are small
 _GAP_BYTES = 4 << 10  # a smaller gap is read over
