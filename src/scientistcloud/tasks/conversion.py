@@ -351,7 +351,7 @@ class Hashing:
 
 
 def _return_memory_at_once() -> None:
-    """Have freed shards and pieces leave the process, and what is smaller be used again, in few heaps.
+    """Have freed shards leave the process, and what is smaller be used again, in few heaps.
 
     Left to itself, glibc raises the size from which it maps memory with every large block that is freed, and
     keeps a heap for each thread: a conversion of 512 MiB then peaks 60 MiB higher. Without glibc, nothing happens.
@@ -361,8 +361,8 @@ def _return_memory_at_once() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return
-    mallopt(mapped_from, 4 << 20)
-    mallopt(trimmed_from, 16 << 20)
+    mallopt(mapped_from, 20 << 20)
+    mallopt(trimmed_from, 64 << 20)
     mallopt(arenas, 2)
 
 
