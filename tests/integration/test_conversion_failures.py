@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -179,10 +181,14 @@ def work_on(source: Path, output: Path, parameters: Json) -> Work:
     )  # fmt: skip
 
 
-def test_the_job_publishes_a_store_and_a_preview_and_describes_the_form(data: Path, tmp_path: Path) -> None:
+def test_the_job_publishes_a_store_and_a_preview_and_describes_the_form(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", tempfile.tempdir)
     work = work_on(data / "tiff/microscopy_3d.tif", tmp_path / "out", {"sensor_type": "auto", "levels": 1})
 
-    outcome = ConversionTask().run(work)
+    with ThreadPoolExecutor(1) as thread:  # the task shuts its thread in for good
+        outcome = thread.submit(ConversionTask().run, work).result()
 
     assert names(work.output) == {"converted.ome.zarr", "preview.webp"} == set(outcome.publish)
     assert outcome.sensor == "TIFF"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,8 +24,7 @@ from scientistcloud.errors import Cancelled, InvalidParameters, NoSpace, Unsuppo
 from scientistcloud.omezarr.image import Axis, AxisKind, Channel
 from scientistcloud.omezarr.writer import silent, write
 from scientistcloud.tasks import idx_form
-from scientistcloud.tasks.contract import Work
-from scientistcloud.tasks.conversion import ConversionTask, convert
+from scientistcloud.tasks.conversion import convert, form_option
 from scientistcloud.testing.arrays import ArrayReader, image_of
 from scientistcloud.testing.converters import whole
 
@@ -169,29 +170,41 @@ def test_the_command_writes_it(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_idx(tmp_path / "b.idx", tmp_path)["image@0"], stored)
 
 
+JOB = """
+import sys
+from pathlib import Path
+from scientistcloud.omezarr.writer import silent
+from scientistcloud.tasks.contract import Work
+from scientistcloud.tasks.conversion import ConversionTask
+
+work = Work(
+    job_id="j", dataset_uuid="u", job_type="dataset_conversion", token=1, parameters={"format": sys.argv[3]},
+    source=Path(sys.argv[1]), output=Path(sys.argv[2]), memory_bytes=1 << 29, report=silent,
+)
+print(*ConversionTask().run(work).publish)
+"""
+
+
+def job(source: Path, output: Path, form: str) -> subprocess.CompletedProcess[str]:
+    """The task in a process of its own, as in the service: it shuts its process in for good."""
+    command = [sys.executable, "-c", JOB, str(source), str(output), form]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
 def test_a_job_publishes_it_where_its_parameters_ask_for_it(tmp_path: Path) -> None:
-    stored = photograph(tmp_path / "a.png")
+    stored = photograph(tmp_path / "source/a.png")
     (tmp_path / "out").mkdir()
-    work = Work(
-        job_id="j", dataset_uuid="u", job_type="dataset_conversion", token=1, parameters={"format": "idx"},
-        source=tmp_path / "a.png", output=tmp_path / "out", memory_bytes=1 << 29, report=silent,
-    )  # fmt: skip
 
-    outcome = ConversionTask().run(work)
+    done = job(tmp_path / "source", tmp_path / "out", "idx")
 
-    assert outcome.publish == ("converted.idx", "converted", "preview.webp")
-    assert {each.name for each in (tmp_path / "out").iterdir()} == set(outcome.publish)
+    assert done.stdout.split() == ["converted.idx", "converted", "preview.webp"], done.stderr
+    assert {each.name for each in (tmp_path / "out").iterdir()} == set(done.stdout.split())
     np.testing.assert_array_equal(read_idx(tmp_path / "out/converted.idx", tmp_path)["image@0"], stored)
 
 
-def test_a_form_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    work = Work(
-        job_id="j", dataset_uuid="u", job_type="dataset_conversion", token=1, parameters={"format": "cog"},
-        source=tmp_path, output=tmp_path, memory_bytes=1 << 29, report=silent,
-    )  # fmt: skip
-
+def test_a_form_that_does_not_exist_is_refused() -> None:
     with pytest.raises(InvalidParameters, match="format is 'cog'; it can be ome-zarr or idx"):
-        ConversionTask().run(work)
+        form_option({"format": "cog"})
 
 
 def test_a_name_that_openvisus_would_not_know_is_refused(tmp_path: Path) -> None:
