@@ -14,6 +14,7 @@ import pytest
 
 from scientistcloud import JobQueueManager, open_store
 from scientistcloud.assembly import open_forms
+from scientistcloud.datasets.settling import settle_published
 from scientistcloud.errors import LeaseLost
 from scientistcloud.layout import CONVERTED
 from scientistcloud.records import ConversionTarget, Dataset, DatasetStatus, Job, JobError, JobStatus, Wanted
@@ -209,6 +210,24 @@ def test_a_form_whose_job_failed_gives_way_to_the_one_before(place: Place) -> No
     target = place.target(dataset)
     assert (target.status, target.forms[-1]["job_id"]) == (DatasetStatus.CONVERSION_ERROR, older.job_id)
     assert place.shown(dataset) == older.job_id
+
+
+def test_a_completed_form_that_no_record_names_survives_a_next_job_that_comes_to_nothing(place: Place) -> None:
+    dataset = place.dataset()
+    completed = place.claimed(dataset)
+    place.publish(completed)
+    place.queue.complete_job(completed)  # and here its worker dies
+    cancelled = place.claimed(dataset)
+    settle_published(place.store, place.forms, dataset, token=cancelled.token)  # as an attempt does first of all
+    place.publish(cancelled)
+    place.queue.cancel_job(cancelled.job_id)
+    place.queue.acknowledge_cancel(cancelled)
+
+    place.care.round()
+
+    assert place.shown(dataset) == completed.job_id
+    target = place.target(dataset)
+    assert (target.status, target.forms[-1]["job_id"]) == (DatasetStatus.DONE, completed.job_id)
 
 
 def test_a_worker_whose_job_the_reaper_ended_can_write_nothing_more(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from simulated_world import Violation, World
 
 from scientistcloud.datasets import catalogue
 from scientistcloud.datasets.lifecycle import settled
-from scientistcloud.datasets.settling import settle
+from scientistcloud.datasets.settling import settle, settle_published
 from scientistcloud.errors import (
     CallersMistake,
     Cancelled,
@@ -275,6 +275,8 @@ class Site:
             form: dict[str, Any] | None = None
             if target is not None:
                 self._insist(lambda: settle(store, uuid, token=token))
+                forms = cast(FormStore, self._forms)
+                self._insist(lambda: settle_published(store, forms, uuid, token=token))
             if job.job_type == "dataset_conversion":
                 if self._forms.begin(uuid, job_id=job.job_id, token=token) is not None:
                     self._work(queue, job)

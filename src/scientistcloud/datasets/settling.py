@@ -6,8 +6,8 @@ from typing import Any
 
 from scientistcloud.datasets.lifecycle import published, settled
 from scientistcloud.errors import Stale
-from scientistcloud.ports import Store
-from scientistcloud.records import ConversionTarget
+from scientistcloud.ports import FormStore, Store
+from scientistcloud.records import ConversionTarget, JobStatus
 
 _TRIES = 20
 
@@ -40,3 +40,24 @@ def settle(
         except Stale:
             continue
     raise Stale(f"data set {dataset_uuid} is being written by too many at once; care will settle it")
+
+
+def settle_published(store: Store, forms: FormStore, dataset_uuid: str, *, token: int) -> None:
+    """Write down the form that a completed job published and whose worker died before the record named it.
+
+    A worker asks for this before it publishes anything itself: what it moves aside is only ever put back where
+    the record names it. `token`: the worker's, refused with `LeaseLost` as in `settle`.
+    """
+    target = store.targets.get(dataset_uuid)
+    published = forms.published(dataset_uuid)
+    if target is None or published is None or published["token"] == shown_token(target):
+        return
+    job = store.jobs.get(published["job_id"])
+    if job is not None and job.status is JobStatus.COMPLETED:
+        outcome = published["outcome"]
+        settle(store, dataset_uuid, token=token, form=outcome["form"], sensor=outcome["sensor"])
+
+
+def shown_token(target: ConversionTarget) -> object:
+    """The token of the form that the record names last; None where it names none."""
+    return target.forms[-1].get("token") if target.forms else None

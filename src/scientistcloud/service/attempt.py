@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from scientistcloud.access.sealing import Sealing
 from scientistcloud.datasets.lifecycle import DELETION
-from scientistcloud.datasets.settling import settle
+from scientistcloud.datasets.settling import settle, settle_published
 from scientistcloud.errors import (
     CallersMistake,
     Cancelled,
@@ -170,6 +170,7 @@ class Attempt:
         elif target is None or target.deleted_at is not None:
             raise InvalidParameters(f"there is no data set {job.dataset_uuid}; it was removed, so the job ends")
         self._insist(lambda: settle(place.store, job.dataset_uuid, token=job.token))
+        self._insist(lambda: settle_published(place.store, place.forms, job.dataset_uuid, token=job.token))
         source = self._source(target)
         output = place.forms.begin(job.dataset_uuid, job_id=job.job_id, token=job.token)
         if output is None:

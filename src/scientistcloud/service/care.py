@@ -13,13 +13,13 @@ from datetime import UTC, datetime, timedelta
 from scientistcloud.datasets.lifecycle import DELETION, fulfilled, settled
 from scientistcloud.datasets.lifecycle import published as with_form
 from scientistcloud.datasets.retiring import want_removal
-from scientistcloud.datasets.settling import settle
+from scientistcloud.datasets.settling import settle, shown_token
 from scientistcloud.errors import CallersMistake, NotFound, ScientistCloudError, Stale
 from scientistcloud.jobs.queue import JobQueueManager
 from scientistcloud.layout import DataFolder
 from scientistcloud.logs import facts
 from scientistcloud.ports import FormStore, Store
-from scientistcloud.records import ConversionTarget, JobStatus
+from scientistcloud.records import JobStatus
 from scientistcloud.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -177,7 +177,7 @@ class Care:
         line = self._store.jobs.line(dataset_uuid)
         now, busy = before, line.running is not None
         published = self._forms.published(dataset_uuid)
-        if published is not None and published["token"] != _shown(before):
+        if published is not None and published["token"] != shown_token(before):
             job = self._store.jobs.get(published["job_id"])
             if job is not None and job.status is JobStatus.COMPLETED:
                 # Its worker died, or a later claim came, between the end of the job and the record.
@@ -195,7 +195,3 @@ class Care:
         if not busy:
             self._forms.abandon(dataset_uuid, token=before.token)
             self._forms.heal(before)
-
-
-def _shown(target: ConversionTarget) -> object:
-    return target.forms[-1].get("token") if target.forms else None
