@@ -19,6 +19,8 @@ from scientistcloud.errors import InvalidSettings
 from scientistcloud.layout import DataFolder
 
 PREFIX = "SCIENTISTCLOUD_"
+DISK_RESERVE_SHARE = 0.05
+"""Of the disk, kept free where `Settings.disk_reserve_bytes` says nothing."""
 KIB, MIB, GIB, TIB = (2**n for n in (10, 20, 30, 40))
 _OTEL = ("SDK_DISABLED", "TRACES_EXPORTER", "EXPORTER_OTLP_ENDPOINT", "EXPORTER_OTLP_TRACES_ENDPOINT")
 _FOR_TASKS = (

@@ -18,10 +18,9 @@ from scientistcloud.jobs.handling import living, unhandled
 from scientistcloud.ports import Store
 from scientistcloud.records import Worker
 from scientistcloud.service import presence
-from scientistcloud.settings import Settings, read_settings
+from scientistcloud.settings import DISK_RESERVE_SHARE, Settings, read_settings
 
 OK, NOTE, WRONG = "ok", "note", "wrong"
-_RESERVE = 0.05  # what is kept free where nothing is set
 _CLOCKS_APART_SECONDS = 5.0
 
 
@@ -94,7 +93,7 @@ def _data_folder(settings: Settings) -> Iterator[Finding]:
     kind = presence.file_system_of(root)
     yield Finding("data folder", OK, f"{root}" + (f" on {kind}" if kind else ""))
     reserve = settings.disk_reserve_bytes
-    kept = int(_RESERVE * disk.total) if reserve is None else reserve
+    kept = int(DISK_RESERVE_SHARE * disk.total) if reserve is None else reserve
     said = f"{disk.free / 1e9:.1f} GB free of {disk.total / 1e9:.1f}, {kept / 1e9:.1f} are kept free"
     if disk.free > kept:
         yield Finding("disk", OK, said)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from scientistcloud.datasets.lifecycle import EXTRACTION
 from scientistcloud.records import Json
+from scientistcloud.settings import DISK_RESERVE_SHARE
 from scientistcloud.tasks.contract import Arrival, Outcome, Work
 from scientistcloud.uploads.archives import folder_for
 from scientistcloud.uploads.unpacking import Limits, unpack
 
 FILES, LISTING = "files", "listing"
-_RESERVED_SHARE = 0.05
 
 
 class ExtractionTask:
@@ -62,7 +62,7 @@ def limits(work: Work) -> Limits:
     total = os.statvfs(work.output)
     reserve = allowed.get("disk_reserve_bytes")
     if reserve is None:
-        reserve = int(_RESERVED_SHARE * total.f_blocks * total.f_frsize)
+        reserve = int(DISK_RESERVE_SHARE * total.f_blocks * total.f_frsize)
     given = {
         "entries": allowed.get("archive_max_entries"),
         "depth": allowed.get("archive_max_depth"),

@@ -16,7 +16,7 @@ from pathlib import Path
 from scientistcloud.errors import InvalidParameters, NoSpace, NotFound, TooLarge, TooMany
 from scientistcloud.layout import DataFolder
 from scientistcloud.ports import Clock
-from scientistcloud.settings import Settings
+from scientistcloud.settings import DISK_RESERVE_SHARE, Settings
 from scientistcloud.uploads.record import (
     DATA,
     INFO,
@@ -33,7 +33,6 @@ REMEMBERED = timedelta(days=1)
 _ABANDONED = timedelta(hours=1)
 _ID = re.compile(r"[0-9a-f]{32}")
 _NEW, _ENDED, _LOCK = ".new-", ".ended", ".lock"
-_RESERVED_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +231,7 @@ class UploadsFolder:
         """What is free of the disk, and how much of that is kept so."""
         disk = shutil.disk_usage(next(each for each in (self._root, *self._root.parents) if each.exists()))
         reserve = self.limits.disk_reserve_bytes
-        return disk.free, int(disk.total * _RESERVED_SHARE) if reserve is None else reserve
+        return disk.free, int(disk.total * DISK_RESERVE_SHARE) if reserve is None else reserve
 
     def overview(self) -> Overview:
         """How it stands now. Looks at every upload."""

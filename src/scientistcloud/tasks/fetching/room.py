@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 from scientistcloud.errors import NoSpace, TooLarge
+from scientistcloud.settings import DISK_RESERVE_SHARE
 from scientistcloud.tasks.contract import Work
 
 _LOOK_BYTES = 64 << 20
-_RESERVED_SHARE = 0.05
 
 
 class Room:
@@ -62,6 +62,6 @@ class Room:
         facts = os.statvfs(self._folder)
         reserve = self._reserve_bytes
         if reserve is None:
-            reserve = int(_RESERVED_SHARE * facts.f_blocks * facts.f_frsize)
+            reserve = int(DISK_RESERVE_SHARE * facts.f_blocks * facts.f_frsize)
         if facts.f_bavail * facts.f_frsize - more_bytes < reserve:
             raise NoSpace(f"the disk has no room for {name!r}; it is tried again")
