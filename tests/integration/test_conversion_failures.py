@@ -28,7 +28,8 @@ from scientistcloud.errors import (
 from scientistcloud.omezarr.image import Array, Reader, Reduction, Region, Source
 from scientistcloud.records import Json
 from scientistcloud.tasks.contract import Work
-from scientistcloud.tasks.conversion import ConversionTask, convert, read_options, write_options
+from scientistcloud.tasks.conversion import ConversionTask, convert
+from scientistcloud.tasks.conversion_options import read_options, write_options
 
 RANDOM = np.random.default_rng(3)
 

@@ -17,7 +17,8 @@ from scientistcloud.cli import group
 from scientistcloud.errors import InvalidParameters
 from scientistcloud.omezarr.streaming import Progress, time_in_words
 from scientistcloud.portal.pages.convert import options_of
-from scientistcloud.tasks.conversion import convert, write_options
+from scientistcloud.tasks.conversion import convert
+from scientistcloud.tasks.conversion_options import write_options
 from scientistcloud.tasks.reproduction import reproduce
 
 VALUES = np.random.default_rng(4).integers(0, 3000, (40, 300, 260)).astype("u2")

@@ -21,11 +21,12 @@ from ome_zarr_models.v05 import BioFormats2Raw
 from ome_zarr_models.v05 import Image as ValidImage
 
 from scientistcloud.errors import BrokenPlugin, UnreadableSource
-from scientistcloud.omezarr import grid, writer
+from scientistcloud.omezarr import budget, grid
 from scientistcloud.omezarr.check import BrokenStore, check, compare
 from scientistcloud.omezarr.image import Array, Axis, AxisKind, Coordinate, Reduction, Region
+from scientistcloud.omezarr.plan import WriteOptions
 from scientistcloud.omezarr.pyramid import downsample
-from scientistcloud.omezarr.writer import WriteOptions, Written, write
+from scientistcloud.omezarr.writer import Written, write
 from scientistcloud.testing.arrays import ArrayReader, image_of
 
 RANDOM = np.random.default_rng(11)
@@ -84,7 +85,7 @@ def images(draw: st.DrawFn) -> tuple[str, Array, dict[str, Any]]:
     st.sampled_from([Reduction.MEAN, Reduction.MAXIMUM, Reduction.MODE, Reduction.NEAREST]),
     # Shards and slabs as they are would need images of hundreds of MiB to be more than one.
     st.sampled_from([1, 1 << 17, grid.SHARD_BYTES]),
-    st.sampled_from([1, 1 << 18, writer.HELD_BYTES]),
+    st.sampled_from([1, 1 << 18, budget.HELD_BYTES]),
 )
 def test_whatever_the_image_level_0_is_exact_and_each_level_is_made_of_the_one_before(
     case: tuple[str, Array, dict[str, Any]], reduction: Reduction, shard_bytes: int, held_bytes: int
@@ -97,8 +98,8 @@ def test_whatever_the_image_level_0_is_exact_and_each_level_is_made_of_the_one_b
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(grid, "SHARD_BYTES", shard_bytes)
-            patch.setattr(writer, "HELD_BYTES", held_bytes)
-            patch.setattr(writer, "SLAB_BYTES", 2 * held_bytes)
+            patch.setattr(budget, "HELD_BYTES", held_bytes)
+            patch.setattr(budget, "SLAB_BYTES", 2 * held_bytes)
             made = written(ArrayReader((image, values)), folder / "a.ome.zarr")
 
         (entry,) = entries_of(folder / "a.ome.zarr")

@@ -24,7 +24,8 @@ from scientistcloud.errors import Cancelled, InvalidParameters, NoSpace, Unsuppo
 from scientistcloud.omezarr.image import Axis, AxisKind, Channel
 from scientistcloud.omezarr.writer import silent, write
 from scientistcloud.tasks import idx_form
-from scientistcloud.tasks.conversion import convert, form_option
+from scientistcloud.tasks.conversion import convert
+from scientistcloud.tasks.conversion_options import form_option
 from scientistcloud.testing.arrays import ArrayReader, image_of
 from scientistcloud.testing.converters import whole
 

@@ -61,7 +61,8 @@ def command(
     as_json: bool,
 ) -> None:
     """Convert INPUT, a file or a folder, into the new OME-Zarr store OUTPUT, or into an .idx with its blocks."""
-    from scientistcloud.tasks.conversion import convert, read_options, write_options
+    from scientistcloud.tasks.conversion import convert
+    from scientistcloud.tasks.conversion_options import read_options, write_options
 
     reading = {
         "array": array,

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from math import prod
-from pathlib import Path
 from threading import Condition, Lock
 from typing import Any
 
 import numpy as np
 
 from scientistcloud.errors import BrokenPlugin
+from scientistcloud.omezarr.disk import sync
 from scientistcloud.omezarr.grid import Box, Walk, boxes
 from scientistcloud.omezarr.image import Array, Reduction, Region
 from scientistcloud.omezarr.pyramid import Level, downsample
@@ -267,15 +267,6 @@ class Stream:
     def _count(self, size_bytes: int) -> None:
         with self._lock:
             self._progress.done_bytes += size_bytes / 2
-
-
-def sync(path: Path) -> None:
-    """Make a file, or the names in a folder, durable."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _bytes(region: Region, dtype: np.dtype[Any]) -> int:

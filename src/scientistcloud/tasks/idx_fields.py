@@ -13,7 +13,7 @@ import numpy as np
 from scientistcloud.converters.choice import unique
 from scientistcloud.errors import UnsupportedSource
 from scientistcloud.omezarr.image import Array, Axis, AxisKind, Image, Region
-from scientistcloud.omezarr.writer import Variable
+from scientistcloud.omezarr.plan import Variable
 
 MOST_FIELDS = 256
 # What OpenVisus has no type for, and what holds every value of it.

@@ -18,14 +18,19 @@ import numpy as np
 from scientistcloud.converters import openvisus
 from scientistcloud.converters.openvisus import OpenVisus
 from scientistcloud.errors import InvalidParameters, NoSpace, SourceError, UnreadableSource
+from scientistcloud.omezarr import metadata
 from scientistcloud.omezarr.check import opened
+from scientistcloud.omezarr.disk import sync
 from scientistcloud.omezarr.image import Region
-from scientistcloud.omezarr.streaming import sync
-from scientistcloud.omezarr.writer import Variable, Written
+from scientistcloud.omezarr.plan import Variable
+from scientistcloud.omezarr.writer import Written
 from scientistcloud.tasks.contract import Report
+from scientistcloud.tasks.form import described_variable
 from scientistcloud.tasks.idx_fields import Field, fields_of, header_of, said, split
 
 FORMAT = "OpenVisus IDX 6"
+OF_A_STORE = ("group", "chunk", "shard", "reduction")
+"""What the form of a store says, and an IDX has not."""
 _PIECE_BYTES = 32 << 20
 
 
@@ -92,6 +97,35 @@ def write_idx(store: Path, written: Written, output: Path, *, report: Report) ->
         fields={each.member.image.name: tuple(f.name for f in fields if f.variable is each) for each in kept},
         warnings=tuple(said(kept, left)),
     )
+
+
+def as_idx(made: Path, written: Written, report: Report) -> tuple[list[Path], dict[str, Any]]:
+    """IDX in place of the store `made`: what is to appear of it, and what the form says otherwise."""
+    store = made.with_name("level0.ome.zarr")
+    made.rename(store)
+    idx = write_idx(store, written, made, report=report)
+    shutil.rmtree(store)
+    blocks = blocks_of(made)
+    files = [made, *(path for path in blocks.rglob("*") if path.is_file())]
+    images = []
+    for variable in idx.variables:
+        described = described_variable(variable)
+        for key in OF_A_STORE:
+            del described[key]
+        level = {**described["levels"][0], "path": made.name}
+        images.append({**described, "levels": [level], "codec": "zip", "fields": idx.fields[described["variable"]]})
+    changed = metadata.json_value(
+        {
+            **images[0],
+            "format": FORMAT,
+            "images": images,
+            "size_bytes": sum(path.stat().st_size for path in files),
+            "files": len(files),
+            "warnings": idx.warnings,
+        }
+    )
+    assert isinstance(changed, dict)
+    return [blocks, made], changed
 
 
 def _write(

@@ -14,7 +14,8 @@ from scientistcloud.errors import NotFound
 from scientistcloud.omezarr import metadata
 from scientistcloud.omezarr.writer import silent
 from scientistcloud.tasks.contract import Report
-from scientistcloud.tasks.conversion import convert, read_options, write_options
+from scientistcloud.tasks.conversion import convert
+from scientistcloud.tasks.conversion_options import read_options, write_options
 
 _ROOT = "zarr.json"
 _BLOCK_BYTES = 4 << 20
