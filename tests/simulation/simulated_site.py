@@ -18,7 +18,7 @@ from simulated_world import Violation, World
 
 from scientistcloud.datasets import catalogue
 from scientistcloud.datasets.lifecycle import settled
-from scientistcloud.datasets.settling import settle, settle_published, shown_token
+from scientistcloud.datasets.settling import settle, settle_published, unnamed
 from scientistcloud.errors import (
     CallersMistake,
     Cancelled,
@@ -99,10 +99,6 @@ class MemoryForms:
 
     def published(self, dataset_uuid: str) -> Json | None:
         self._world.step("before published")
-        return self._published.get(dataset_uuid)
-
-    def latest(self, dataset_uuid: str) -> dict[str, Any] | None:
-        """What `published` gives, for the observer: no step."""
         return self._published.get(dataset_uuid)
 
     def abandon(self, dataset_uuid: str, *, token: int) -> None:
@@ -377,10 +373,8 @@ class Site:
         if settled(target, self._view.jobs.line(target.uuid)) != target:
             return False
         # Care owes the record a form whose worker died before writing it down.
-        published = self._forms.latest(target.uuid)
-        job = published and self._view.jobs.get(published["job_id"])
-        owed = published if job and job.status is JobStatus.COMPLETED else None
-        return owed is None or owed["token"] == shown_token(target)
+        found = unnamed(cast(Store, self._view), cast(FormStore, self._forms), target)
+        return found is None or not found.owed
 
     def _check(self) -> None:
         jobs = {job.job_id: job for job in self._queue.list_jobs(limit=1000)}

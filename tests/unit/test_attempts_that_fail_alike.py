@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from scientistcloud.jobs.lifecycle import created
 from scientistcloud.records import Attempt, Job, JobError, NewJob
-from scientistcloud.service.attempt import again
+from scientistcloud.service.failures import again
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SEGV = JobError(type="KilledBySIGSEGV", message="")

@@ -21,10 +21,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, TypeVar, assert_never
+from typing import TypeVar, assert_never
 
 from scientistcloud.errors import AlreadyFinished, InvalidTransition
-from scientistcloud.records import ConversionTarget, DatasetStatus, Job, JobStatus, Line, Wanted
+from scientistcloud.records import ConversionTarget, DatasetStatus, Job, JobStatus, Json, Line, Wanted
 
 D = TypeVar("D", bound=ConversionTarget)
 
@@ -201,7 +201,7 @@ def fulfilled(dataset: D) -> D:
     return replace(dataset, wanted=None)
 
 
-def published(dataset: D, *, form: dict[str, Any], sensor: str | None) -> D:
+def published(dataset: D, *, form: Json, sensor: str | None) -> D:
     """`dataset` with a new form, made of the sources as they are now; its status follows from the job."""
     return replace(dataset, forms=(form,), sensor=sensor or dataset.sensor, notice=None)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 from scientistcloud.datasets.lifecycle import published, settled
 from scientistcloud.errors import Stale
 from scientistcloud.ports import FormStore, Store
-from scientistcloud.records import ConversionTarget, JobStatus
+from scientistcloud.records import ConversionTarget, Job, JobStatus, Json
 
 _TRIES = 20
 
@@ -17,7 +17,7 @@ def settle(
     dataset_uuid: str,
     *,
     token: int | None = None,
-    form: dict[str, Any] | None = None,
+    form: Json | None = None,
     sensor: str | None = None,
 ) -> ConversionTarget | None:
     """Recompute the data set's status from its jobs and write it; None where the data set is gone.
@@ -42,6 +42,36 @@ def settle(
     raise Stale(f"data set {dataset_uuid} is being written by too many at once; care will settle it")
 
 
+@dataclass(frozen=True, slots=True)
+class Unnamed:
+    """A form that lies published and that the record does not name."""
+
+    #: Who published it; None where it is known no more.
+    job: Job | None
+    form: Json
+    sensor: str | None
+
+    @property
+    def owed(self) -> bool:
+        """Its job is done, and its worker died, or a later claim came, before the record named it."""
+        return self.job is not None and self.job.status is JobStatus.COMPLETED
+
+    @property
+    def unfinished(self) -> bool:
+        """The job's next attempt finds it published, and finishes."""
+        return self.job is not None and not self.job.status.ended
+
+
+def unnamed(store: Store, forms: FormStore, target: ConversionTarget) -> Unnamed | None:
+    """What lies published and `target` does not name; None where it names what lies there."""
+    published = forms.published(target.uuid)
+    shown = target.forms[-1].get("token") if target.forms else None
+    if published is None or published["token"] == shown:
+        return None
+    outcome = published["outcome"]
+    return Unnamed(store.jobs.get(published["job_id"]), outcome["form"], outcome["sensor"])
+
+
 def settle_published(store: Store, forms: FormStore, dataset_uuid: str, *, token: int) -> None:
     """Write down the form that a completed job published and whose worker died before the record named it.
 
@@ -49,15 +79,5 @@ def settle_published(store: Store, forms: FormStore, dataset_uuid: str, *, token
     the record names it. `token`: the worker's, refused with `LeaseLost` as in `settle`.
     """
     target = store.targets.get(dataset_uuid)
-    published = forms.published(dataset_uuid)
-    if target is None or published is None or published["token"] == shown_token(target):
-        return
-    job = store.jobs.get(published["job_id"])
-    if job is not None and job.status is JobStatus.COMPLETED:
-        outcome = published["outcome"]
-        settle(store, dataset_uuid, token=token, form=outcome["form"], sensor=outcome["sensor"])
-
-
-def shown_token(target: ConversionTarget) -> object:
-    """The token of the form that the record names last; None where it names none."""
-    return target.forms[-1].get("token") if target.forms else None
+    if target is not None and (found := unnamed(store, forms, target)) is not None and found.owed:
+        settle(store, dataset_uuid, token=token, form=found.form, sensor=found.sensor)

@@ -26,11 +26,12 @@ from scientistcloud.logs import facts
 from scientistcloud.ports import Store
 from scientistcloud.records import Job, JobError, JobStatus, Worker
 from scientistcloud.service import presence
-from scientistcloud.service.attempt import Attempt, Workplace
+from scientistcloud.service.attempt import Attempt
 from scientistcloud.service.care import Care
 from scientistcloud.service.runner import Runner
 from scientistcloud.service.tally import WORKER_LOST, Tally
 from scientistcloud.service.tracing import tracing
+from scientistcloud.service.workplace import Workplace
 from scientistcloud.settings import Settings, read_settings
 
 logger = logging.getLogger(__name__)

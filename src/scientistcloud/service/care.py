@@ -10,16 +10,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
-from scientistcloud.datasets.lifecycle import DELETION, fulfilled, settled
-from scientistcloud.datasets.lifecycle import published as with_form
+from scientistcloud.datasets.lifecycle import DELETION, fulfilled, published, settled
 from scientistcloud.datasets.retiring import want_removal
-from scientistcloud.datasets.settling import settle, shown_token
+from scientistcloud.datasets.settling import settle, unnamed
 from scientistcloud.errors import CallersMistake, NotFound, ScientistCloudError, Stale
 from scientistcloud.jobs.queue import JobQueueManager
 from scientistcloud.layout import DataFolder
 from scientistcloud.logs import facts
 from scientistcloud.ports import FormStore, Store
-from scientistcloud.records import JobStatus
 from scientistcloud.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -176,15 +174,10 @@ class Care:
         # All that follows was read after the record, and is written only if the record is still the same.
         line = self._store.jobs.line(dataset_uuid)
         now, busy = before, line.running is not None
-        published = self._forms.published(dataset_uuid)
-        if published is not None and published["token"] != shown_token(before):
-            job = self._store.jobs.get(published["job_id"])
-            if job is not None and job.status is JobStatus.COMPLETED:
-                # Its worker died, or a later claim came, between the end of the job and the record.
-                outcome = published["outcome"]
-                now = with_form(now, form=outcome["form"], sensor=outcome["sensor"])
-            elif job is not None and not job.status.ended:
-                busy = True  # its next attempt finds it published, and finishes
+        if (found := unnamed(self._store, self._forms, before)) is not None:
+            busy |= found.unfinished
+            if found.owed:
+                now = published(now, form=found.form, sensor=found.sensor)
         now = settled(now, line)
         ended = line.last.token if line.last is not None and not busy else 0
         if now != before:

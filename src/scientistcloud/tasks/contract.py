@@ -36,7 +36,7 @@ class Work:
     file_bytes: int | None = None
     #: A folder of the job, which its next attempt finds as this one left it. Not there before somebody makes it.
     keep: Path = Path()
-    #: What the operator lets tasks do: the settings that `service.attempt` names.
+    #: What the operator lets tasks do: the settings that `settings.for_tasks` names.
     allowed: Json = field(default_factory=dict)
     #: What opens the remote source that the parameters name.
     secret: Json | None = field(default=None, repr=False)
