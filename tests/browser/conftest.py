@@ -9,13 +9,13 @@ from browser_site import FLAGS, Browsing, Served, serve
 from playwright.sync_api import Browser, sync_playwright
 
 
-# By module, not by session: while Playwright's loop runs, other tests of the same process cannot start theirs.
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with serve(tmp_path_factory.mktemp("served")) as running:
         yield running
 
 
+# By module, not by session: while Playwright's loop runs, other tests of the same process cannot start theirs.
 @pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Browser]:
     with sync_playwright() as playwright:

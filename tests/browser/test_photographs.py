@@ -36,7 +36,7 @@ def test_one_photograph_of_a_series_after_the_other_is_looked_at(
     page.wait_for_url("**variable=1.DJI_2")
 
     page.wait_for_selector("#stage[data-ready]")
-    assert page.locator("button.map[aria-pressed='true']").get_attribute("aria-label") == "Gray"
+    page.locator("button.map[aria-pressed='true'][aria-label='Gray']").wait_for()
     page.click("#contrast-full")
     assert_plane(browsing.viewer(), np.repeat(grey[..., None], 3, axis=-1))
     assert page.input_value("#variable") == "1.DJI_2"

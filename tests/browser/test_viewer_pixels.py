@@ -30,17 +30,23 @@ def plane(seed: int = 0) -> NDArray[np.uint16]:
     return stored
 
 
+@pytest.fixture(scope="module")
+def gray_picture(served: Served, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The UUID of a data set of `plane()`."""
+    path = tmp_path_factory.mktemp("gray") / "gray.tif"
+    tifffile.imwrite(path, plane())
+    return served.uploaded(path)
+
+
 def gray_full_range(browsing: Browsing) -> None:
     browsing.page.click("button.map[aria-label='Gray']")
     browsing.page.click("#contrast-full")
 
 
-def test_a_gray_picture(browsing: Browsing, served: Served, tmp_path: Path) -> None:
+def test_a_gray_picture(browsing: Browsing, gray_picture: str) -> None:
     values = plane()
-    tifffile.imwrite(tmp_path / "gray.tif", values)
-    uuid = served.uploaded(tmp_path / "gray.tif")
     browsing.log_in()
-    browsing.open(f"/datasets/{uuid}")
+    browsing.open(f"/datasets/{gray_picture}")
     frame = browsing.viewer()
 
     gray_full_range(browsing)
@@ -72,7 +78,7 @@ def test_planes_of_a_stack_and_its_volume(browsing: Browsing, served: Served, tm
     browsing.log_in()
     browsing.open(f"/datasets/{uuid}")
     frame = browsing.viewer()
-    assert frame.evaluate("scene.layout()") == "4panel"
+    until(lambda: _assert_complete(frame.evaluate("scene.layout()") == "4panel"))
 
     browsing.page.click("[data-layout='xy']")
     gray_full_range(browsing)
@@ -83,7 +89,7 @@ def test_planes_of_a_stack_and_its_volume(browsing: Browsing, served: Served, tm
     slider.fill("20")
 
     assert_plane(frame, gray(values[20], values.min(), values.max()))
-    assert browsing.page.locator("[data-slider='z'] output").inner_text() == "21 of 24"
+    browsing.page.locator("[data-slider='z'] output", has_text="21 of 24").wait_for()
 
     browsing.page.click("[data-layout='3d']")
 
@@ -160,18 +166,37 @@ def test_a_type_that_the_viewer_lacks_is_shown_all_the_same(
 
     if dtype == "complex64":
         browsing.page.select_option("#variable", label="image, phase")
-        browsing.page.wait_for_load_state()
+        browsing.page.wait_for_url("**variable=*phase")
         frame = browsing.viewer()
         gray_full_range(browsing)
         assert_plane(frame, gray(np.angle(values), -np.pi, np.pi))
 
 
-def test_the_viewer_alone_shows_it_too(browsing: Browsing, served: Served, tmp_path: Path) -> None:
-    values = plane()
-    tifffile.imwrite(tmp_path / "alone.tif", values)
-    uuid = served.uploaded(tmp_path / "alone.tif")
+def test_missing_values_of_whole_numbers_are_not_shown(browsing: Browsing, served: Served, tmp_path: Path) -> None:
+    fills = {"uint64": 2**64 - 1, "int64": 2**63 - 1, "int32": -(2**31), "uint8": 255}
+    values = {name: (plane() // 20).astype(name) for name in fills}
+    with netCDF4.Dataset(tmp_path / "filled.nc", "w") as file:
+        file.createDimension("y", ROWS)
+        file.createDimension("x", COLUMNS)
+        for name, fill in fills.items():
+            values[name][40:90, 70:150] = fill
+            file.createVariable(name, name, ("y", "x"), fill_value=fill)[:] = values[name]
+    uuid = served.uploaded(tmp_path / "filled.nc")
     browsing.log_in()
-    browsing.open(f"/view/{uuid}")
+    for name, fill in fills.items():
+        browsing.open(f"/datasets/{uuid}?variable={name}")
+        frame = browsing.viewer()
+        gray_full_range(browsing)
+        there = values[name] != fill
+        low, high = (float(each) for each in (values[name][there].min(), values[name][there].max()))
+
+        assert_plane(frame, gray(np.where(there, values[name].astype(float), low), low, high))
+
+
+def test_the_viewer_alone_shows_it_too(browsing: Browsing, gray_picture: str) -> None:
+    values = plane()
+    browsing.log_in()
+    browsing.open(f"/view/{gray_picture}")
     browsing.page.wait_for_function("window.scene && scene.ready.then(() => true)")
     frame = browsing.page.main_frame
     low, high = (float(each) for each in (values.min(), values.max()))
@@ -183,14 +208,10 @@ def test_the_viewer_alone_shows_it_too(browsing: Browsing, served: Served, tmp_p
     until(not_black)
 
 
-def test_the_value_under_the_pointer_is_the_one_in_the_data(
-    browsing: Browsing, served: Served, tmp_path: Path
-) -> None:
+def test_the_value_under_the_pointer_is_the_one_in_the_data(browsing: Browsing, gray_picture: str) -> None:
     values = plane()
-    tifffile.imwrite(tmp_path / "point.tif", values)
-    uuid = served.uploaded(tmp_path / "point.tif")
     browsing.log_in()
-    browsing.open(f"/datasets/{uuid}")
+    browsing.open(f"/datasets/{gray_picture}")
     browsing.viewer()
     box = browsing.page.locator("#stage").bounding_box()
     assert box is not None
