@@ -146,12 +146,24 @@ def test_other_channels_are_layers_added_as_light_each_in_its_colour() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "literal"), [("uint16", "65535u"), ("int16", "65535"), ("float32", "float(65535.0)")]
+    ("dtype", "missing", "literal"),
+    [
+        ("uint16", 65535, "65535u"),
+        ("int16", -32768, "-32768"),
+        ("float32", 65535, "float(65535.0)"),
+    ],
 )
-def test_what_is_missing_is_transparent(dtype: str, literal: str) -> None:
-    filled = replace(FLAT, dtype=dtype, attributes={"_FillValue": 65535})
+def test_what_is_missing_is_transparent(dtype: str, missing: int, literal: str) -> None:
+    filled = replace(FLAT, dtype=dtype, attributes={"_FillValue": missing})
 
     assert f"== {literal}) {{ emitTransparent(); return; }}" in state_of(filled, SOURCE)["layers"][0]["shader"]
+
+
+@pytest.mark.parametrize("missing", [-1, 65536, 0.5])
+def test_a_fill_value_that_no_pixel_can_have_hides_none(missing: float) -> None:
+    filled = replace(FLAT, dtype="uint16", attributes={"missing_value": missing})
+
+    assert "emitTransparent" not in state_of(filled, SOURCE)["layers"][0]["shader"]
 
 
 def test_a_fill_value_as_xarray_writes_it_is_understood() -> None:
@@ -194,7 +206,7 @@ def test_what_the_viewer_lacks_is_said_in_words() -> None:
     assert "string" in why
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float16", "int64", "bool", "complex64"])
+@pytest.mark.parametrize("dtype", ["float64", "float16", "int64", "uint64", "bool", "complex64"])
 def test_what_the_viewer_cannot_read_is_shown_as_float32(dtype: str) -> None:
     window = {"start": 0.25, "end": 0.75, "min": 0.0, "max": 1.0}
     attributes = {"_FillValue": -999, "missing_value": [-998, 5]}
@@ -210,6 +222,6 @@ def test_what_the_viewer_cannot_read_is_shown_as_float32(dtype: str) -> None:
     assert missing_values(shown) == (-999, -998, 5)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "int8", "int16", "int32", "float32"])
 def test_what_the_viewer_reads_needs_no_words(dtype: str) -> None:
     assert replace(FLAT, dtype=dtype).why_not is None

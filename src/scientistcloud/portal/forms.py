@@ -21,9 +21,9 @@ from scientistcloud.records import Json
 METADATA = "zarr.json"
 OURS = "scientistcloud"
 """The root's attribute where the writer says how the form came about."""
-VIEWABLE = frozenset({"uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32"})
-"""What the viewer's shaders read."""
-NUMBERS = VIEWABLE | {"bool", "int64", "float16", "float64", "complex64", "complex128"}
+VIEWABLE = frozenset({"uint8", "uint16", "uint32", "int8", "int16", "int32", "float32"})
+"""What the viewer's shaders read. They read uint64 as well, but its client cannot save such a contrast as JSON."""
+NUMBERS = VIEWABLE | {"bool", "int64", "uint64", "float16", "float64", "complex64", "complex128"}
 """What can be made float32 for looking at."""
 _PARTS = {"amplitude": "", "phase": "~phase"}  # of complex numbers, and how that picture's name ends
 

@@ -183,18 +183,29 @@ def rgb_shader(picture: Picture) -> str:
         for index, (name, window) in enumerate(zip(names, windows, strict=False))
     )
     alpha = "alpha()" if len(windows) == 4 else "1.0"
-    return f"{controls}void main() {{ emitRGBA(vec4(red(), green(), blue(), {alpha})); }}\n"
+    shown = f"  emitRGBA(vec4(red(), green(), blue(), {alpha}));\n"
+    return f"{controls}void main() {{\n{_skip_missing_colour(picture)}{shown}}}\n"
+
+
+def _skip_missing_colour(picture: Picture) -> str:
+    """A pixel is missing where red, green and blue are: one band may well be 0."""
+    bands = [f"getDataValue({band})" for band in range(3)]
+    if picture.made_float32:
+        tests: list[list[str | None]] = [[f"isnan({band})" for band in bands]]
+    else:
+        tests = [[_is_value(picture, band, missing) for band in bands] for missing in missing_values(picture)]
+    return "".join(
+        f"  if ({' && '.join(map(str, same))}) {{ emitTransparent(); return; }}\n" for same in tests if all(same)
+    )
 
 
 def _skip_missing(picture: Picture, value: str) -> str:
-    if picture.shown_dtype == "uint64":
-        return ""  # no literals in GLSL
     lines = ""
     if picture.shown_dtype == "float32":
         lines += f"  if (isnan({value})) {{ emitTransparent(); return; }}\n"
     for missing in () if picture.made_float32 else missing_values(picture):
-        same = f"{_raw(picture, value)} == {_literal(missing, picture.dtype)}"
-        lines += f"  if ({same}) {{ emitTransparent(); return; }}\n"
+        if same := _is_value(picture, value, missing):
+            lines += f"  if ({same}) {{ emitTransparent(); return; }}\n"
     return lines
 
 
@@ -205,14 +216,15 @@ def missing_values(picture: Picture) -> tuple[float | int, ...]:
     return tuple(dict.fromkeys(value for value in named if value is not None and math.isfinite(value)))
 
 
-def _raw(picture: Picture, value: str) -> str:
-    return value if picture.shown_dtype in ("float32", "uint64") else f"toRaw({value})"
-
-
-def _literal(value: float, dtype: str) -> str:
+def _is_value(picture: Picture, value: str, wanted: float) -> str | None:
+    """Whether the stored `value` is `wanted`, in GLSL; None where no pixel can have that value."""
+    dtype = picture.shown_dtype
     if dtype.startswith("float"):
-        return f"float({float(value)!r})"
-    return f"{int(value)}u" if dtype.startswith("uint") else str(int(value))
+        return f"{value} == float({float(wanted)!r})"
+    low, high, *_ = _whole_range(dtype)
+    if wanted != int(wanted) or not low <= wanted <= high:
+        return None
+    return f"toRaw({value}) == {int(wanted)}{'u' if dtype.startswith('u') else ''}"
 
 
 def _as_number(value: Any) -> float | int | None:

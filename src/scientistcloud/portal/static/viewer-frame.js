@@ -86,9 +86,7 @@
     for (const name of ["contrast", "red", "green", "blue"]) {
       const trackable = control(layer, name);
       if (!trackable) continue;
-      const { window: bounds } = trackable.value;
-      const like = typeof bounds[0] === "bigint" ? (value) => BigInt(Math.round(value)) : (value) => value;
-      trackable.value = { ...trackable.value, range: [like(low), like(high)] };
+      trackable.value = { ...trackable.value, range: [low, high] };
     }
   }
 
