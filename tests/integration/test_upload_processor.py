@@ -498,12 +498,12 @@ def crashes_healed(act: str, modules: str, tmp_path: Path) -> int:
 
 @pytest.mark.parametrize("act", ["complete", "close"])
 def test_a_crash_between_any_two_steps_is_healed_with_exactly_one_job(act: str, tmp_path: Path) -> None:
-    assert crashes_healed(act, "processor.py", tmp_path) > 20
+    assert crashes_healed(act, "receiving.py,closing.py", tmp_path) > 20
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("act", ["complete", "close"])
 def test_a_crash_at_any_line_of_intake_is_healed_with_exactly_one_job(act: str, tmp_path: Path) -> None:
-    everything = "processor.py,folder.py,session.py,catalogue.py,lifecycle.py,queue.py"
+    everything = "receiving.py,closing.py,folder.py,session.py,catalogue.py,lifecycle.py,queue.py"
 
     assert crashes_healed(act, everything, tmp_path) > 100
