@@ -12,7 +12,7 @@ import pytest
 from test_local_forms import CRASHING, HEART, Forms, a_target
 
 from scientistcloud.errors import InvalidParameters, LeaseLost
-from scientistcloud.storage import local
+from scientistcloud.storage import folders
 
 ARRIVE = f"""place = forms._folder.dataset("{HEART}")
         forms.arrive(
@@ -65,8 +65,8 @@ def test_files_and_the_list_of_them_appear_together(forms: Forms) -> None:
 
 
 def test_many_files_are_written_down_at_once(forms: Forms, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "_SYNCED_ONE_BY_ONE", 0)
-    monkeypatch.setattr(local, "_sync_tree", lambda _path: pytest.fail("one by one"))
+    monkeypatch.setattr(folders, "_SYNCED_ONE_BY_ONE", 0)
+    monkeypatch.setattr(folders, "sync_tree", lambda _path: pytest.fail("one by one"))
 
     arrive(forms, begun(forms))
 
@@ -124,7 +124,7 @@ def test_what_was_not_written_does_not_arrive(forms: Forms) -> None:
 
 @pytest.mark.parametrize("one_by_one", [0, 1000])
 def test_a_link_among_the_files_is_refused(forms: Forms, monkeypatch: pytest.MonkeyPatch, one_by_one: int) -> None:
-    monkeypatch.setattr(local, "_SYNCED_ONE_BY_ONE", one_by_one)
+    monkeypatch.setattr(folders, "_SYNCED_ONE_BY_ONE", one_by_one)
     kept = begun(forms)
     (kept / "files" / "way").symlink_to("/etc")
 

@@ -56,7 +56,7 @@ MUTATIONS = (
         (
             (
                 (
-                    "                _refuse_older(known, token, dataset_uuid)\n"
+                    "                refuse_older(known, token, dataset_uuid)\n"
                     '                if known.published is not None and known.published["token"] == token:\n'
                 ),
                 '                if known.published is not None and known.published["token"] == token:\n',
@@ -75,7 +75,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the record promises a job before the job exists",
-        "uploads/processor.py",
+        "uploads/receiving.py",
         (
             (
                 (
