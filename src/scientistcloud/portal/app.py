@@ -52,6 +52,7 @@ from scientistcloud.portal.pages.errors import page_of_problem
 from scientistcloud.portal.problems import Problem, answer, problem_of
 from scientistcloud.portal.recent import RecentStats
 from scientistcloud.portal.static_files import PublicFiles
+from scientistcloud.portal.tending import tending
 from scientistcloud.ports import Store
 from scientistcloud.settings import MIB, Settings
 from scientistcloud.uploads.folder import Limits
@@ -113,7 +114,7 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    async with uploads.tending(app.state.processor):
+    async with tending(app.state.processor):
         try:
             yield
         finally:

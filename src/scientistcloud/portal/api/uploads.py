@@ -8,13 +8,10 @@ a 4xx clients throw away what they know for going on. See docs/decisions/0050.
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
-from datetime import UTC
-from email.utils import format_datetime
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from typing import cast
@@ -23,7 +20,7 @@ from urllib.parse import quote
 from fastapi import APIRouter
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -31,14 +28,14 @@ from scientistcloud.access.rules import Action
 from scientistcloud.errors import InvalidParameters, NotFound, ScientistCloudError, TooLarge, Unavailable
 from scientistcloud.portal.api.upload_forms import MEDIA_TYPE, FormExchange
 from scientistcloud.portal.dependencies import SAFE_METHODS, authorise, find_dataset
-from scientistcloud.portal.exchange import Exchange, Refused, answered, send_answer
+from scientistcloud.portal.exchange import Refused, answered, send_answer
 from scientistcloud.portal.files import file_answer
 from scientistcloud.portal.guards import FILE_POLICY
-from scientistcloud.portal.problems import Problem
 from scientistcloud.portal.reception import GROWTH_BYTES, End, Reception
+from scientistcloud.portal.tus import ALLOWED, VERSION, Mismatch, TusExchange
 from scientistcloud.records import Person
 from scientistcloud.uploads import metadata
-from scientistcloud.uploads.checksum import ALGORITHMS, Checksum
+from scientistcloud.uploads.checksum import Checksum
 from scientistcloud.uploads.parts import FINAL, parts_named
 from scientistcloud.uploads.processor import UploadProcessor
 from scientistcloud.uploads.record import DATA, PARTIAL, Upload
@@ -46,23 +43,8 @@ from scientistcloud.uploads.session import Writing
 
 _LOG = logging.getLogger(__name__)
 
-VERSION = "1.0.0"
-EXTENSIONS = "creation,creation-with-upload,creation-defer-length,termination,expiration,checksum,concatenation"
-CONTENT_TYPE = "application/offset+octet-stream"
-TEND_SECONDS = 600.0
-_ALLOWED = "OPTIONS, POST, HEAD, GET, PATCH, DELETE"
 # So long a request waits for its parts to be put together; then it is answered, and they are put together behind.
 _ASSEMBLY_SECONDS = 10.0
-
-
-class _Mismatch(Refused):
-    """The body is not what its checksum says: a status of tus' own, which Python's list of them does not know."""
-
-    def __init__(self) -> None:
-        said = "the bytes are not those of Upload-Checksum; none of them is kept, send them again"
-        super().__init__(HTTPStatus.BAD_REQUEST, said)
-        body = Problem(HTTPStatus.BAD_REQUEST, said).as_json() | {"title": "Checksum Mismatch", "status": 460}
-        self.response = JSONResponse(body, status_code=460, media_type="application/problem+json")
 
 
 class Uploads:
@@ -79,7 +61,7 @@ class Uploads:
         if _is_form(scope):
             response = await answered(FormExchange(scope, receive, self._threads).respond)
         else:
-            exchange = _TusExchange(scope, receive, self._threads, self._digests, self._assembling)
+            exchange = _UploadExchange(scope, receive, self._threads, self._digests, self._assembling)
             response = await answered(exchange.respond)
             response.headers["Tus-Resumable"] = VERSION
         response.headers["Cache-Control"] = "no-store"
@@ -91,7 +73,7 @@ def _is_form(scope: Scope) -> bool:
     return scope["method"] == "POST" and not scope["path_params"] and content_type.startswith(MEDIA_TYPE)
 
 
-class _TusExchange(Exchange):
+class _UploadExchange(TusExchange):
     """One request and its answer."""
 
     def __init__(
@@ -123,23 +105,10 @@ class _TusExchange(Exchange):
         raise Refused(
             HTTPStatus.METHOD_NOT_ALLOWED,
             "uploads are opened by POST /api/uploads/ and sent by PATCH to the address in its Location",
-            {"Allow": _ALLOWED},
+            {"Allow": ALLOWED},
         )
 
     # -- the methods -----------------------------------------------------------------------------
-
-    def options(self) -> Response:
-        most = self.processor.uploads.limits.max_upload_bytes
-        return Response(
-            status_code=HTTPStatus.NO_CONTENT,
-            headers={
-                "Tus-Version": VERSION,
-                "Tus-Extension": EXTENSIONS,
-                "Tus-Checksum-Algorithm": ",".join(ALGORITHMS),
-                "Allow": _ALLOWED,
-            }
-            | ({} if most is None else {"Tus-Max-Size": str(most)}),
-        )
 
     async def create(self, person: Person) -> Response:
         concat = self.headers.get("upload-concat", "").strip()
@@ -316,7 +285,7 @@ class _TusExchange(Exchange):
                 "ask for the offset"
             )
         if end is End.NOT_AS_PROMISED:
-            raise _Mismatch
+            raise Mismatch
         if upload.complete:
             upload = await self.complete(upload)
         elif end is End.SLOW:
@@ -352,53 +321,6 @@ class _TusExchange(Exchange):
                 raise
         return answer_with(folder.dataset(upload.dataset_uuid).source, upload.path.split("/"))
 
-    def opened(self, upload: Upload) -> dict[str, str]:
-        headers = {"Location": f"{self.scope['path'].rstrip('/')}/{upload.upload_id}"}
-        return headers | ({"Dataset-UUID": upload.dataset_uuid} if upload.dataset_uuid else {})
-
-    def progress(self, upload: Upload) -> dict[str, str]:
-        headers = {"Upload-Offset": str(upload.offset_bytes)}
-        if upload.is_part or not upload.complete:
-            headers["Upload-Expires"] = format_datetime(upload.expires_at.astimezone(UTC), usegmt=True)
-        elif upload.sha256 is not None:
-            # RFC 9530: so that a client knows that what arrived is what it has.
-            value = base64.b64encode(bytes.fromhex(upload.sha256)).decode()
-            headers["Repr-Digest"] = f"sha-256=:{value}:"
-        return headers
-
-    # -- headers ---------------------------------------------------------------------------------
-
-    def declared_length(self) -> int | None:
-        """How long the upload will be; None where its sender says that it will be known later."""
-        if "upload-defer-length" not in self.headers:
-            return self.number("upload-length")
-        if self.headers["upload-defer-length"] != "1" or "upload-length" in self.headers:
-            raise InvalidParameters("send Upload-Length, or Upload-Defer-Length: 1 where it is not known yet")
-        return None
-
-    def checksum(self) -> Checksum | None:
-        """What the body has to give. Raises `InvalidParameters`."""
-        header = self.headers.get("upload-checksum")
-        return None if header is None else Checksum(header)
-
-    def require_content_type(self) -> None:
-        if self.headers.get("content-type") != CONTENT_TYPE:
-            raise Refused(
-                HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"bytes of an upload come with Content-Type: {CONTENT_TYPE}"
-            )
-
-    def require_offset(self, offset_bytes: int, upload: Upload) -> None:
-        if offset_bytes != upload.offset_bytes:
-            raise Refused(
-                HTTPStatus.CONFLICT,
-                f"{upload.offset_bytes} bytes are here; go on from there, not from {offset_bytes}",
-                {"Upload-Offset": str(upload.offset_bytes)},
-            )
-
-    def require_fits(self, end_bytes: int, length_bytes: int) -> None:
-        if end_bytes > length_bytes:
-            raise TooLarge(f"the body would end at byte {end_bytes}, but {length_bytes} were declared; send those")
-
 
 def _grow(processor: UploadProcessor, writing: Writing, lacking_bytes: int) -> int:
     before = writing.upload.reserved_bytes
@@ -420,27 +342,3 @@ router = APIRouter(
         for path in ("/api/uploads", "/api/uploads/", "/api/uploads/{upload_id}")
     ]
 )
-
-
-@asynccontextmanager
-async def tending(processor: UploadProcessor) -> AsyncIterator[None]:
-    """While the portal runs: finish what a crash interrupted, now and every ten minutes, and end what expired."""
-
-    async def tend() -> None:
-        while True:
-            try:
-                await asyncio.to_thread(processor.tend)
-            except ScientistCloudError as failed:
-                _LOG.warning("uploads could not be tended, will be tried again: %s", failed)
-            except Exception:  # noqa: BLE001  # the next round may do better, and there must be one
-                _LOG.exception("uploads could not be tended")
-            await asyncio.sleep(TEND_SECONDS)
-
-    task = asyncio.create_task(tend())
-    try:
-        yield
-    finally:
-        processor.stop()
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
