@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -74,6 +75,11 @@ class Portal:
             except subprocess.TimeoutExpired:
                 self.kill()
 
+    def client(self, **options: Any) -> httpx.Client:
+        """A client that prints what the portal refuses, for whoever reads why a test failed."""
+        known: dict[str, Any] = {"timeout": 60, "event_hooks": {"response": [_print_refusal]}}
+        return httpx.Client(base_url=self.url, **known | options)
+
     @contextlib.contextmanager
     def store(self) -> Iterator[Store]:
         store = open_store(f"sqlite:///{self.data_dir / 'scientistcloud.db'}")
@@ -100,6 +106,12 @@ class Portal:
         )
 
 
+def _print_refusal(answer: httpx.Response) -> None:
+    if answer.is_error:
+        answer.read()
+        print(f"{answer.request.method} {answer.request.url}: {answer.status_code} {answer.text}")
+
+
 def opened(client: httpx.Client, length: int, name: str = "scan.tif", **metadata: str) -> httpx.Response:
     """POST: an upload of `length` bytes."""
     return client.post(
@@ -114,7 +126,7 @@ def sent(client: httpx.Client, location: str, offset: int, content: bytes | Iter
 
 def offset_of(client: httpx.Client, location: str) -> int:
     answer = client.head(location, headers=TUS)
-    assert answer.status_code == 200, answer
+    assert answer.status_code == 200, answer.text
     return int(answer.headers["Upload-Offset"])
 
 

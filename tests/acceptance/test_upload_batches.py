@@ -38,7 +38,7 @@ def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portal]:
 
 @pytest.fixture
 def client(portal: Portal) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=portal.url, headers=BEARER, timeout=60) as client:
+    with portal.client(headers=BEARER) as client:
         yield client
 
 

@@ -31,7 +31,7 @@ def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portal]:
 
 @pytest.fixture
 def client(portal: Portal) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=portal.url, headers=BEARER, timeout=60) as client:
+    with portal.client(headers=BEARER) as client:
         yield client
 
 
@@ -78,7 +78,7 @@ def test_a_browser_is_led_to_the_page_and_must_show_that_the_form_was_ours(
     headers = {"Cookie": f"{name}={cookie}", "Accept": "text/html"}
     files = {"file": ("forged.tif", b"abc")}
     before = names_of(client)
-    with httpx.Client(base_url=portal.url, timeout=60) as browser:
+    with portal.client() as browser:
         without = browser.post("/api/uploads/", headers=headers, files=files)
         wrong = browser.post("/api/uploads/", headers=headers, data={"csrf_token": "x" * 43}, files=files)
         elsewhere = browser.post(

@@ -34,7 +34,7 @@ def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portal]:
 
 @pytest.fixture
 def client(portal: Portal) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=portal.url, timeout=60) as client:
+    with portal.client() as client:
         yield client
 
 

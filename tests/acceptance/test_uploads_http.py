@@ -38,7 +38,7 @@ def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portal]:
 
 @pytest.fixture
 def client(portal: Portal) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=portal.url, timeout=60) as client:
+    with portal.client() as client:
         yield client
 
 
@@ -496,7 +496,7 @@ def test_the_newest_writer_wins_across_two_processes_too(portal: Portal, client:
     try:
         older = started_patch(portal, place, 0, length=size, first=b"X" * (9 * 2**20))
         wait_for(lambda: data.stat().st_size >= 4 * 2**20)
-        with httpx.Client(base_url=other.url, timeout=60) as there:
+        with other.client() as there:
             known = offset_of(there, place)
             assert sent(there, place, known, b"n" * (size - known)).status_code == 204  # beside the one that hangs
         with older:
@@ -532,7 +532,7 @@ def test_the_portal_answers_while_a_request_waits_for_an_upload_that_is_held(
     statuses: list[int] = []
 
     def take_over() -> None:
-        with httpx.Client(base_url=portal.url, timeout=60) as another:
+        with portal.client() as another:
             statuses.append(sent(another, place, 0, b"abcd").status_code)
 
     with writer.open() as held:
@@ -551,7 +551,7 @@ def test_the_portal_answers_while_a_checksum_is_computed(portal: Portal, client:
     headers = BYTES | {"Upload-Offset": "0", "Upload-Checksum": f"sha1 {digest}"}
 
     def send() -> None:
-        with httpx.Client(base_url=portal.url, timeout=120) as another:
+        with portal.client(timeout=120) as another:
             assert another.patch(place, headers=headers, content=content).status_code == 204
 
     assert answers_meanwhile(client, send) >= 3
@@ -606,7 +606,7 @@ def test_uploads_that_race_for_a_quota_do_not_take_the_same_room(tmp_path: Path)
     answers: list[int] = []
 
     def race(portal: Portal) -> None:
-        with httpx.Client(base_url=portal.url, timeout=60) as client:
+        with portal.client() as client:
             answers.append(opened(client, 600).status_code)
 
     try:
@@ -629,7 +629,7 @@ def test_open_uploads_are_counted_and_what_exceeds_them_is_told(tmp_path: Path) 
     portal = Portal(tmp_path, settings)
     portal.start()
     try:
-        with httpx.Client(base_url=portal.url, timeout=60) as client:
+        with portal.client() as client:
             first, second = opened(client, 3), opened(client, 3)
             refused = opened(client, 3)
             assert (refused.status_code, refused.json()["error"]) == (429, "TooMany")
@@ -646,7 +646,7 @@ def test_the_quota_is_checked_when_an_upload_is_opened(tmp_path: Path) -> None:
     portal = Portal(tmp_path, {"SCIENTISTCLOUD_QUOTA_BYTES": "1000", "SCIENTISTCLOUD_DISK_RESERVE_BYTES": "0"})
     portal.start()
     try:
-        with httpx.Client(base_url=portal.url, timeout=60) as client:
+        with portal.client() as client:
             first = opened(client, 600)
             refused = opened(client, 500)
             assert refused.status_code == 413

@@ -53,7 +53,7 @@ def cut_patch(portal: Portal, place: str, offset: int, content: bytes, *, cut_af
 def survives_cuts(portal: Portal, *, cuts: int, size: int, seed: int) -> None:
     chance = random.Random(seed)
     content = chance.randbytes(size)
-    with httpx.Client(base_url=portal.url, timeout=60) as client:
+    with portal.client() as client:
         answer = opened(client, size)
         place, uuid = answer.headers["Location"], answer.headers["Dataset-UUID"]
         for _ in range(cuts):
@@ -210,7 +210,7 @@ def survives_kills(portal: Portal, file: Path, *, size: int, kills: int, seed: i
 
 def test_what_was_durable_at_a_kill_is_not_sent_again(portal: Portal) -> None:
     content = random.Random(7).randbytes(80 * 2**20)
-    with httpx.Client(base_url=portal.url, timeout=60) as client:
+    with portal.client() as client:
         answer = opened(client, len(content))
         place = answer.headers["Location"]
         with started(portal, place, content[:-1], length=len(content)):
@@ -218,7 +218,7 @@ def test_what_was_durable_at_a_kill_is_not_sent_again(portal: Portal) -> None:
             portal.kill()
     portal.start()
 
-    with httpx.Client(base_url=portal.url, timeout=60) as client:
+    with portal.client() as client:
         offset = offset_of(client, place)
         assert offset >= 4 * 2**20
         assert sent(client, place, offset, content[offset:]).status_code == 204
@@ -258,7 +258,7 @@ def test_an_upload_that_was_complete_when_the_server_died_is_taken_in_by_its_nex
 
 def test_a_server_that_is_stopped_keeps_what_came_and_does_not_wait_for_the_rest(portal: Portal) -> None:
     content = random.Random(9).randbytes(6 * 2**20)
-    with httpx.Client(base_url=portal.url, timeout=60) as client:
+    with portal.client() as client:
         answer = opened(client, len(content))
         place = answer.headers["Location"]
         data = portal.data_dir / "uploads" / place.rsplit("/", 1)[-1] / "data"
@@ -267,7 +267,7 @@ def test_a_server_that_is_stopped_keeps_what_came_and_does_not_wait_for_the_rest
             portal.stop()
     portal.start()
 
-    with httpx.Client(base_url=portal.url, timeout=60) as client:
+    with portal.client() as client:
         assert offset_of(client, place) >= 4 * 2**20
 
 
@@ -332,7 +332,7 @@ def test_a_full_disk_loses_nothing(small_disk: Path) -> None:
     portal.start()
     content = random.Random(11).randbytes(12 * 2**20)
     try:
-        with httpx.Client(base_url=portal.url, timeout=60) as client:
+        with portal.client() as client:
             answer = opened(client, len(content))
             place = answer.headers["Location"]
             crowded = opened(client, len(content))

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from http import HTTPStatus
 from typing import cast
@@ -32,6 +32,7 @@ from scientistcloud.portal.exchange import Refused, answered, send_answer
 from scientistcloud.portal.files import file_answer
 from scientistcloud.portal.guards import FILE_POLICY
 from scientistcloud.portal.reception import GROWTH_BYTES, End, Reception
+from scientistcloud.portal.turns import Turns
 from scientistcloud.portal.tus import ALLOWED, VERSION, Mismatch, TusExchange
 from scientistcloud.records import Person
 from scientistcloud.uploads import metadata
@@ -56,12 +57,15 @@ class Uploads:
         self._digests = ThreadPoolExecutor(max_workers=1, thread_name_prefix="digests")
         # One: who asks for the same again waits for it, and finds it done.
         self._assembling = ThreadPoolExecutor(max_workers=1, thread_name_prefix="assembling")
+        self._turns = Turns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if _is_form(scope):
             response = await answered(FormExchange(scope, receive, self._threads).respond)
         else:
-            exchange = _UploadExchange(scope, receive, self._threads, self._digests, self._assembling)
+            exchange = _UploadExchange(
+                scope, receive, self._threads, self._digests, self._assembling, turns=self._turns
+            )
             response = await answered(exchange.respond)
             response.headers["Tus-Resumable"] = VERSION
         response.headers["Cache-Control"] = "no-store"
@@ -77,11 +81,20 @@ class _UploadExchange(TusExchange):
     """One request and its answer."""
 
     def __init__(
-        self, scope: Scope, receive: Receive, threads: Executor, digests: Executor, assembling: Executor
+        self,
+        scope: Scope,
+        receive: Receive,
+        threads: Executor,
+        digests: Executor,
+        assembling: Executor,
+        *,
+        turns: Turns,
     ) -> None:
         super().__init__(scope, receive, threads)
         self.digests = digests
         self.assembling = assembling
+        upload_id = scope.get("path_params", {}).get("upload_id")
+        self.turn = None if upload_id is None else turns.next(upload_id)
 
     async def respond(self) -> Response:
         method = self.headers.get("x-http-method-override", self.scope["method"])
@@ -262,7 +275,8 @@ class _UploadExchange(TusExchange):
     ) -> Upload:
         """The upload with the body of the request, as far as it came and is durable."""
         processor = self.processor
-        writing = await self.in_thread(processor.uploads.write, upload.upload_id, durable=durable)
+        async with nullcontext() if self.turn is None else self.turn.taken():
+            writing = await self.in_thread(processor.uploads.write, upload.upload_id, durable=durable)
         try:
             self.require_offset(upload.offset_bytes, writing.upload)  # an older request may have added some
             grow = None
