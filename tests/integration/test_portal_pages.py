@@ -18,7 +18,7 @@ from photograph_files import photograph
 from portal_site import TOKEN, Site, running_site
 
 from scientistcloud.portal.forms import Histogram
-from scientistcloud.portal.pages.dataset import outline
+from scientistcloud.portal.pages.panel import outline
 from scientistcloud.portal.pages.rendering import number, seconds, size
 from scientistcloud.records import DatasetStatus
 from scientistcloud.tasks.conversion import convert

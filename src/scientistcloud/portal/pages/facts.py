@@ -1,0 +1,141 @@
+"""What a data set's page says of it in words: its facts, how it was converted, and how to open it from Python."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from scientistcloud.layout import CONVERTED, CONVERTED_IDX
+from scientistcloud.portal.api.data import is_idx
+from scientistcloud.portal.forms import Picture, PictureAxis
+from scientistcloud.portal.pages.rendering import number
+from scientistcloud.records import Dataset, Json
+from scientistcloud.settings import Settings
+
+_SYMBOLS = {
+    "micrometer": "µm", "nanometer": "nm", "millimeter": "mm", "centimeter": "cm", "meter": "m", "kilometer": "km",
+    "angstrom": "Å", "picometer": "pm", "second": "s", "millisecond": "ms", "microsecond": "µs", "minute": "min",
+    "hour": "h", "day": "d",
+}  # fmt: skip
+
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def units(picture: Picture) -> str:
+    """The unit of the values, its powers raised: ``m**2 s**-2`` and ``m2 s-2`` are m² s⁻²."""
+    given = str(picture.attributes.get("units") or "")
+    return re.sub(r"(?<=[A-Za-z])(?:\*\*|\^)?(-?\d{1,2})(?![\d.A-Za-z])", lambda m: m[1].translate(_RAISED), given)
+
+
+def symbol(unit: str) -> str:
+    return _SYMBOLS.get(unit, unit)
+
+
+def details(dataset: Dataset, picture: Picture | None) -> list[tuple[str, str]]:
+    """Facts about the data set, in the order in which one asks for them."""
+    known: list[tuple[str, str]] = []
+    if picture is not None:
+        known += [
+            ("Channels" if axis.kind == "channel" else axis.name, number(axis.length) + _extent(axis))
+            for axis in picture.axes
+            if not (axis.kind == "channel" and picture.rgb)
+        ]
+        known.append(("Values", picture.dtype + (" RGB" if picture.rgb else "")))
+        if unit := units(picture):
+            known.append(("Unit", unit))
+        known.append(("Levels", str(len(picture.levels))))
+        known += [("Meaning", str(text)) for text in [picture.attributes.get("long_name")] if text]
+        known += _place(picture)
+    if dataset.sensor not in ("", "auto"):
+        known.append(("Sensor", dataset.sensor))
+    return known
+
+
+def _place(picture: Picture) -> list[tuple[str, str]]:
+    """Where a photograph was taken: degrees to the north and east, metres above the sea."""
+    north, east, height = (picture.attributes.get(f"gps_{name}") for name in ("latitude", "longitude", "altitude"))
+    known = []
+    if isinstance(north, int | float) and isinstance(east, int | float):
+        known.append(("Taken at", f"{north:.5f}, {east:.5f}"))
+    if isinstance(height, int | float):
+        known.append(("Altitude", f"{height:.0f} m"))
+    return known
+
+
+def how_converted(form: Json) -> list[tuple[str, str]]:
+    """What was chosen, for whoever wants to choose otherwise."""
+    known = [("Read with", str(form.get("reader", ""))), ("Shown first", str(form.get("source_array", "")))]
+    if reason := form.get("reason"):
+        known.append(("Because", str(reason)))
+    shapes = [" × ".join(map(number, level["shape"])) for level in form.get("levels", ())]
+    known.append(("Levels", " → ".join(shapes)))
+    if made := form.get("reduction"):
+        known.append(("Each made by", str(made)))
+    for name, key in (("Chunk", "chunk"), ("Shard", "shard")):
+        if lengths := form.get(key):
+            known.append((name, " × ".join(map(number, lengths))))
+    known.append(("Compression", str(form.get("codec", ""))))
+    asked = {key: value for key, value in form.get("options", {}).items() if value not in ("auto", None)}
+    known.append(
+        ("Asked for", ", ".join(f"{key} {value}" for key, value in asked.items()) or "nothing: all chosen")
+    )
+    return [(name, value) for name, value in known if value]
+
+
+def _extent(axis: PictureAxis) -> str:
+    if not axis.unit:
+        return ""
+    return f" · {number(axis.scale)} {symbol(axis.unit)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Snippet:
+    """A few lines of Python that work as they stand."""
+
+    title: str
+    code: str
+    note: str
+
+
+def python_of(dataset: Dataset, picture: Picture | None, request: Request, settings: Settings) -> list[Snippet]:
+    """How to open it, whatever its form; [] before there is one."""
+    if is_idx(dataset):
+        return [idx_snippet(dataset, settings)]
+    return snippets(dataset, picture, request, settings) if picture else []
+
+
+def idx_snippet(dataset: Dataset, settings: Settings) -> Snippet:
+    """How to open the IDX of the data set from Python."""
+    path = str(settings.folder.dataset(dataset.uuid).root / CONVERTED_IDX) if settings.loopback else CONVERTED_IDX
+    field = dataset.forms[-1]["images"][0]["fields"][0]
+    return Snippet(
+        "This machine" if settings.loopback else "Where its files are",
+        f"import OpenVisus as ov\n\ndata = ov.LoadDataset(\n    {path!r},\n)\ndata.read(field={field!r})\n",
+        "Needs openvisusnogui; the folder of the blocks has to lie beside the header.",
+    )
+
+
+def snippets(dataset: Dataset, picture: Picture, request: Request, settings: Settings) -> list[Snippet]:
+    """How to open `picture` from Python: by its path on this machine, and by its address from anywhere."""
+    level, _, variable = picture.levels[0].rpartition("/")
+    origin = settings.public_url.rstrip("/") or str(request.base_url).rstrip("/")
+    path = settings.folder.dataset(dataset.uuid).converted
+    here = Snippet(
+        "This machine",
+        "import xarray as xr\n\n"
+        f"data = xr.open_zarr(\n    {str(path)!r},\n    group={level!r}, chunks=None,\n)\n"
+        f"data[{variable!r}]\n",
+        "Needs xarray and zarr.",
+    )
+    anywhere = Snippet(
+        "Anywhere",
+        "import zarr\n\n"
+        f"root = zarr.open_consolidated(\n    {f'{origin}/data/{dataset.uuid}/{CONVERTED}'!r},\n"
+        '    storage_options={"client_kwargs": {"headers":\n        {"Authorization": "Bearer TOKEN"}}},\n)\n'
+        f"root[{picture.levels[0]!r}][:]\n",
+        "Needs zarr, fsspec and aiohttp; TOKEN is what scientistcloud serve printed.",
+    )
+    return [here, anywhere] if settings.loopback else [anywhere]
