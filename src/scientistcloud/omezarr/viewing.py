@@ -42,13 +42,13 @@ def float32_chunk(
 
     Raises `NotFound` for a chunk that is none.
     """
-    opened = _opened(array, token)
-    chunk = opened.chunk_layout.read_chunk.shape
+    stored = opened(array, token)
+    chunk = stored.chunk_layout.read_chunk.shape
     start = [i * c for i, c in zip(index, chunk, strict=False)]
-    if len(index) != len(chunk) or any(not 0 <= a < n for a, n in zip(start, opened.shape, strict=True)):
+    if len(index) != len(chunk) or any(not 0 <= a < n for a, n in zip(start, stored.shape, strict=True)):
         raise NotFound(f"{array.name} has no chunk {'/'.join(map(str, index))}")
-    region = tuple(slice(a, min(a + c, n)) for a, c, n in zip(start, chunk, opened.shape, strict=True))
-    values = as_float32(np.asarray(opened[region].read().result()), missing=missing, part=part)
+    region = tuple(slice(a, min(a + c, n)) for a, c, n in zip(start, chunk, stored.shape, strict=True))
+    values = as_float32(np.asarray(stored[region].read().result()), missing=missing, part=part)
     whole = np.full(chunk, np.nan, np.float32)
     whole[tuple(slice(0, n) for n in values.shape)] = values
     return CODEC.encode(whole)
@@ -70,10 +70,10 @@ def as_float32(values: Array, *, missing: Sequence[float | int] = (), part: str 
 
 def value_at(array: Path, place: Sequence[int], *, token: str, part: str = "value") -> str:
     """The value stored at one place, to its last digit. Raises `NotFound` beyond the array's end."""
-    opened = _opened(array, token)
-    if len(place) != opened.rank or any(not 0 <= i < n for i, n in zip(place, opened.shape, strict=True)):
+    stored = opened(array, token)
+    if len(place) != stored.rank or any(not 0 <= i < n for i, n in zip(place, stored.shape, strict=True)):
         raise NotFound(f"{array.name} has no value at {', '.join(map(str, place))}")
-    value: Any = np.asarray(opened[tuple(place)].read().result())[()]
+    value: Any = np.asarray(stored[tuple(place)].read().result())[()]
     if part == "phase":
         return str(np.angle(value))
     if value.dtype.kind == "c":
@@ -82,7 +82,8 @@ def value_at(array: Path, place: Sequence[int], *, token: str, part: str = "valu
 
 
 @lru_cache(maxsize=64)
-def _opened(array: Path, token: str) -> Any:
+def opened(array: Path, token: str) -> Any:
+    """The array, kept open: the same `token`, the same array."""
     del token
     spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(array)}}
     context = ts.Context(

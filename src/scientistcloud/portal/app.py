@@ -28,6 +28,7 @@ from scientistcloud.portal.api import (
     jobs,
     metrics,
     queue,
+    scans,
     uploads,
 )
 from scientistcloud.portal.decoding import Decoding
@@ -61,7 +62,17 @@ from scientistcloud.uploads.processor import UploadProcessor
 _LOG = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
-FOR_PROGRAMS = ("/api/", "/data/", "/view-data/", "/healthz", "/readyz", "/metrics", "/static/", "/viewer/")
+FOR_PROGRAMS = (
+    "/api/",
+    "/data/",
+    "/view-data/",
+    "/scan-data/",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/static/",
+    "/viewer/",
+)
 STREAMS_ITS_BODY = ("/api/uploads",)
 BODY_LIMIT_BYTES = 2 * MIB
 
@@ -94,7 +105,20 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
     )
 
     app.mount("/static", PublicFiles(directory=STATIC), name="static")
-    for module in (health, metrics, batches, uploads, imports, datasets, jobs, queue, events, downloads, data):
+    for module in (
+        health,
+        metrics,
+        batches,
+        uploads,
+        imports,
+        datasets,
+        jobs,
+        queue,
+        events,
+        downloads,
+        scans,
+        data,
+    ):
         app.include_router(module.router)
     for page in (login, datasets_page, deleted_page, dataset_page, convert_form, import_page, jobs_page, live_rows):
         app.include_router(page.router)

@@ -55,6 +55,26 @@ class Decoding:
         found: str = self._ask(_value, array, tuple(place), token, part)
         return found
 
+    def over_region(
+        self,
+        array: Path,
+        over: str,
+        rows: tuple[int, int],
+        columns: tuple[int, int],
+        *,
+        mean: bool,
+        missing: Sequence[float | int],
+        token: str,
+    ) -> bytes:
+        """See `omezarr.regions.over_region`. Raises `NotFound`, `InvalidParameters`, `Unavailable`."""
+        found: bytes = self._ask(_over_region, array, over, rows, columns, mean, tuple(missing), token)
+        return found
+
+    def whole_image(self, array: Path, *, token: str) -> bytes:
+        """See `omezarr.regions.whole_image`. Raises `NotFound`, `InvalidParameters`, `Unavailable`."""
+        found: bytes = self._ask(_whole_image, array, token)
+        return found
+
     @property
     def size_bytes(self) -> int:
         """What is kept."""
@@ -131,3 +151,23 @@ def _value(array: Path, place: tuple[int, ...], token: str, part: str) -> str:
     from scientistcloud.omezarr.viewing import value_at
 
     return value_at(array, place, token=token, part=part)
+
+
+def _over_region(
+    array: Path,
+    over: str,
+    rows: tuple[int, int],
+    columns: tuple[int, int],
+    mean: bool,
+    missing: tuple[float | int, ...],
+    token: str,
+) -> bytes:
+    from scientistcloud.omezarr.regions import Over, over_region
+
+    return over_region(array, Over(over), rows, columns, mean=mean, missing=missing, token=token)
+
+
+def _whole_image(array: Path, token: str) -> bytes:
+    from scientistcloud.omezarr.regions import whole_image
+
+    return whole_image(array, token=token)

@@ -210,8 +210,13 @@ def _skip_missing(picture: Picture, value: str) -> str:
 
 
 def missing_values(picture: Picture) -> tuple[float | int, ...]:
-    """Stored values that mean "no data", NaN left out."""
-    said = (picture.attributes.get(name) for name in ("_FillValue", "missing_value"))
+    """Stored values of `picture` that mean "no data", NaN left out."""
+    return numbers_meant(picture.attributes)
+
+
+def numbers_meant(attributes: Json) -> tuple[float | int, ...]:
+    """The values that an array's attributes say mean "no data", NaN left out."""
+    said = (attributes.get(name) for name in ("_FillValue", "missing_value"))
     named = (_as_number(each) for value in said for each in (value if isinstance(value, list) else [value]))
     return tuple(dict.fromkeys(value for value in named if value is not None and math.isfinite(value)))
 

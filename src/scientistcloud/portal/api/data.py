@@ -113,7 +113,7 @@ def get_file(dataset: SeenDataset, path: str, request: Request, settings: TheSet
     if _is_of_idx(path):
         return _form_file(folder.root, path, request, FRESH)
     if path == PREVIEW:
-        headers = _file_headers(FRESH)
+        headers = file_headers(FRESH)
         return file_answer(folder.root, (PREVIEW,), request, media_type="image/webp", headers=headers)
     raise NotFound(f"there is no {path!r} in data set {dataset.uuid}; it has source/, {CONVERTED}/ and {PREVIEW}")
 
@@ -179,11 +179,11 @@ def value_address(dataset: Dataset, shown: Publication, picture: Picture) -> str
 def _form_file(root: Path, path: str, request: Request, cache: str) -> Response:
     parts = path.split("/")
     media_type = {METADATA: "application/json", PREVIEW: "image/webp"}.get(parts[-1], _BYTES)
-    return file_answer(root, parts, request, media_type=media_type, headers=_file_headers(cache))
+    return file_answer(root, parts, request, media_type=media_type, headers=file_headers(cache))
 
 
 def _source_file(root: Path, parts: Sequence[str], request: Request) -> Response:
-    headers = _file_headers(FRESH)
+    headers = file_headers(FRESH)
     # Kept, never shown: an uploaded page must not run as one of ours.
     headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(parts[-1], safe='')}"
     return file_answer(root, parts, request, media_type=_BYTES, headers=headers)
@@ -194,9 +194,10 @@ def _metadata_answer(document: dict[str, Any], request: Request) -> Response:
 
 
 def _made_answer(body: bytes, request: Request, media_type: str) -> Response:
-    headers = _file_headers(FOR_EVER) | {"Content-Length": str(len(body))}
+    headers = file_headers(FOR_EVER) | {"Content-Length": str(len(body))}
     return Response(b"" if request.method == "HEAD" else body, headers=headers, media_type=media_type)
 
 
-def _file_headers(cache: str) -> dict[str, str]:
+def file_headers(cache: str) -> dict[str, str]:
+    """For bytes that are kept as `cache` says, and never run."""
     return {"Cache-Control": cache, "Content-Security-Policy": FILE_POLICY}

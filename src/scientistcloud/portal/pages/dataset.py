@@ -23,6 +23,7 @@ from scientistcloud.portal.pages import words
 from scientistcloud.portal.pages.facts import details, how_converted, python_of
 from scientistcloud.portal.pages.panel import panel
 from scientistcloud.portal.pages.rendering import page
+from scientistcloud.portal.pages.scan import scan_panel
 from scientistcloud.portal.pages.shell import shell
 from scientistcloud.records import Dataset, Json
 
@@ -46,7 +47,10 @@ def show(
     row = live.rows.get(dataset.uuid) or Row(dataset, None)
     shown = publication(dataset, settings)
     found = _pictures(shown)
-    picture = find_picture(found, variable) if found else None
+    picture = find_picture(found, variable or None) if found else None
+    scan = scan_panel(dataset, shown, found)
+    picked = None if variable else scan
+    array = picked.scan.path if picked else picture.levels[0] if picture else None
     files = store.datasets.files(dataset.uuid, after=after, limit=PAGE_FILES + 1)
     jobs = store.jobs.find(dataset_uuid=dataset.uuid, limit=100)
     return page(
@@ -64,7 +68,9 @@ def show(
         pictures=found,
         picture=picture,
         panel=panel(dataset, shown, picture) if picture and shown else None,
-        details=details(dataset, picture),
+        scan=picked,
+        scan_there=scan is not None,
+        details=details(dataset, picture, picked.scan if picked else None),
         idx=is_idx(dataset),
         is_open=dataset.closed_at is None,
         conversion=how_converted(dataset.forms[-1]) if dataset.forms else [],
@@ -72,7 +78,7 @@ def show(
         request_id=str(uuids.uuid4()),
         files=files[:PAGE_FILES],
         more_files=files[PAGE_FILES - 1].path if len(files) > PAGE_FILES else None,
-        snippets=[] if shown and shown.quick else python_of(dataset, picture, request, settings),
+        snippets=[] if shown and shown.quick else python_of(dataset, array, request, settings),
         seen=live.structure,
         words=words,
         quote=quote,

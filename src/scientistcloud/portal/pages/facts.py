@@ -11,6 +11,7 @@ from scientistcloud.layout import CONVERTED, CONVERTED_IDX
 from scientistcloud.portal.api.data import is_idx
 from scientistcloud.portal.forms import Picture, PictureAxis
 from scientistcloud.portal.pages.rendering import number
+from scientistcloud.portal.scans import Scan
 from scientistcloud.records import Dataset, Json
 from scientistcloud.settings import Settings
 
@@ -34,10 +35,13 @@ def symbol(unit: str) -> str:
     return _SYMBOLS.get(unit, unit)
 
 
-def details(dataset: Dataset, picture: Picture | None) -> list[tuple[str, str]]:
-    """Facts about the data set, in the order in which one asks for them."""
+def details(dataset: Dataset, picture: Picture | None, scan: Scan | None = None) -> list[tuple[str, str]]:
+    """Facts about what is shown, a picture or a scan, in the order in which one asks for them."""
     known: list[tuple[str, str]] = []
-    if picture is not None:
+    if scan is not None:
+        known += [(name, number(length)) for name, length in zip(scan.names, scan.shape, strict=True)]
+        known.append(("Values", scan.dtype))
+    elif picture is not None:
         known += [
             ("Channels" if axis.kind == "channel" else axis.name, number(axis.length) + _extent(axis))
             for axis in picture.axes
@@ -100,11 +104,11 @@ class Snippet:
     note: str
 
 
-def python_of(dataset: Dataset, picture: Picture | None, request: Request, settings: Settings) -> list[Snippet]:
-    """How to open it, whatever its form; [] before there is one."""
+def python_of(dataset: Dataset, array: str | None, request: Request, settings: Settings) -> list[Snippet]:
+    """How to open it, whatever its form, `array` of OME-Zarr; [] before there is one."""
     if is_idx(dataset):
         return [idx_snippet(dataset, settings)]
-    return snippets(dataset, picture, request, settings) if picture else []
+    return snippets(dataset, array, request, settings) if array else []
 
 
 def idx_snippet(dataset: Dataset, settings: Settings) -> Snippet:
@@ -118,9 +122,9 @@ def idx_snippet(dataset: Dataset, settings: Settings) -> Snippet:
     )
 
 
-def snippets(dataset: Dataset, picture: Picture, request: Request, settings: Settings) -> list[Snippet]:
-    """How to open `picture` from Python: by its path on this machine, and by its address from anywhere."""
-    level, _, variable = picture.levels[0].rpartition("/")
+def snippets(dataset: Dataset, array: str, request: Request, settings: Settings) -> list[Snippet]:
+    """How to open `array` of the form from Python: by its path on this machine, by its address from anywhere."""
+    level, _, variable = array.rpartition("/")
     origin = settings.public_url.rstrip("/") or str(request.base_url).rstrip("/")
     path = settings.folder.dataset(dataset.uuid).converted
     here = Snippet(
@@ -135,7 +139,7 @@ def snippets(dataset: Dataset, picture: Picture, request: Request, settings: Set
         "import zarr\n\n"
         f"root = zarr.open_consolidated(\n    {f'{origin}/data/{dataset.uuid}/{CONVERTED}'!r},\n"
         '    storage_options={"client_kwargs": {"headers":\n        {"Authorization": "Bearer TOKEN"}}},\n)\n'
-        f"root[{picture.levels[0]!r}][:]\n",
+        f"root[{array!r}][:]\n",
         "Needs zarr, fsspec and aiohttp; TOKEN is what scientistcloud serve printed.",
     )
     return [here, anywhere] if settings.loopback else [anywhere]
