@@ -146,8 +146,13 @@ def walk_of(
     """Slabs that hold whole blocks of the source as far as `slab_bytes` allows, so that none is read twice."""
     hint = tuple(source_chunk) if source_chunk else tuple(shard)
     slab = grown(shard, hint, item_bytes=item_bytes, max_bytes=slab_bytes)
-    start = tuple(min(h, s) for h, s in zip(hint, slab, strict=True)) if source_chunk else (1,) * len(slab)
-    piece = grown(start, slab, item_bytes=item_bytes, max_bytes=piece_bytes)
+    block = tuple(min(h, s) for h, s in zip(hint, slab, strict=True))
+    if source_chunk and prod(block) * item_bytes <= piece_bytes:
+        piece = grown(block, slab, item_bytes=item_bytes, max_bytes=piece_bytes)
+    else:  # a larger block is taken in parts, which its reader keeps it for
+        piece = grown(
+            (1,) * len(slab), block if source_chunk else slab, item_bytes=item_bytes, max_bytes=piece_bytes
+        )
     return Walk(tuple(shape), slab, piece)
 
 

@@ -10,10 +10,10 @@ import math
 import os
 import threading
 from array import array
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,12 @@ from scientistcloud.converters.formats.hdf5.files import OpenFile
 from scientistcloud.converters.formats.hdf5.filters import DoesNotDecode, Filter, pipeline, undone
 from scientistcloud.converters.formats.hdf5.tree import Dataset
 from scientistcloud.converters.hdf5_links import DAMAGES
+from scientistcloud.converters.kept import Kept
 from scientistcloud.errors import UnreadableSource
 from scientistcloud.omezarr.image import Array
 
 Index = tuple[slice, ...]
-_KEPT_BYTES = 96 << 20
+_SCRATCH_BYTES = 12 << 20  # a thread's room for a chunk; for larger ones it is made each time
 _SMALL_BYTES = 16 << 10  # chunks below are handled many at a time
 _BATCH_BYTES = 1 << 20  # of the file are read at once where chunks are small
 _GAP_BYTES = 4 << 10  # a smaller gap is read over
@@ -82,15 +83,15 @@ def table_of(dataset: Dataset) -> Table:
 class ChunkReader:
     """Boxes of values of chunked data sets. Safe from several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, scratch: Path | None) -> None:
         self._pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="hdf5")
         self._tables: dict[tuple[int, int], Chunked] = {}
         self._lock = threading.Lock()
-        self._kept = _Kept()
+        self._kept = Kept(scratch)
 
     def close(self) -> None:
         self._pool.shutdown(wait=True)
-        self._kept.clear()
+        self._kept.close()
 
     def read(self, dataset: Dataset, index: Index) -> Array:
         """As stored, in the byte order of the file."""
@@ -174,8 +175,8 @@ class ChunkReader:
                 for part, b, whole in zip(inside, begins, index, strict=True)
             )
             real = [min(c, n - b) for c, n, b in zip(chunked.chunk, chunked.dataset.shape, begins, strict=True)]
-            taken = math.prod(part.stop - part.start for part in inside)
-            if taken == math.prod(real):
+            key = (id(chunked), row)
+            if all(part == slice(0, n) for part, n in zip(inside, real, strict=True)) and key not in self._kept:
                 part = out[target]
                 if part.shape == chunked.chunk and part.flags.c_contiguous:
                     chunked.decode(row, place, part)
@@ -185,7 +186,14 @@ class ChunkReader:
                     chunked.decode(row, place, whole_chunk)
                     part[...] = whole_chunk[inside]
             else:
-                out[target] = self._kept.get(chunked, row, place, taken=taken, size=math.prod(real))[inside]
+                out[target] = self._kept.part(
+                    key,
+                    inside,
+                    shape=chunked.chunk,
+                    dtype=chunked.dtype,
+                    voxels=math.prod(real),
+                    decode=lambda: chunked.decoded(row, place),
+                )
 
         if len(jobs) == 1:
             copy(jobs[0])
@@ -225,6 +233,11 @@ class Chunked:
         offset, size = int(table.offsets[row]), int(table.sizes[row])
         stored = _pread(self.dataset.file, size, offset)
         self._decode(stored, int(table.masks[row]), place, into)
+
+    def decoded(self, row: int, place: tuple[int, ...]) -> Array:
+        values = np.empty(self.chunk, self.dtype)
+        self.decode(row, place, values)
+        return values
 
     def fill_cells(self, cells: Array, into: Array, rows: Array) -> None:
         """Put the chunks in `rows` of the table, near each other in the file, into `cells`, a row for each."""
@@ -283,61 +296,6 @@ class Chunked:
         )
 
 
-@dataclass(slots=True)
-class _Entry:
-    values: Future[Array]
-    size_bytes: int
-    #: How many of its values nobody has read yet.
-    left: int
-
-
-class _Kept:
-    """Decoded chunks of which a part was not read yet, so that no chunk is decoded twice while there is room."""
-
-    def __init__(self) -> None:
-        self._entries: OrderedDict[tuple[int, int], _Entry] = OrderedDict()
-        self._bytes = 0
-        self._lock = threading.Lock()
-
-    def clear(self) -> None:
-        with self._lock:
-            self._entries.clear()
-            self._bytes = 0
-
-    def get(self, chunked: Chunked, row: int, place: tuple[int, ...], *, taken: int, size: int) -> Array:
-        """The chunk, of whose `size` values the caller reads `taken`."""
-        key = (id(chunked), row)
-        with self._lock:
-            entry = self._entries.get(key)
-            ours = entry is None
-            if entry is None:
-                entry = self._entries[key] = _Entry(Future(), chunked.chunk_bytes, size)
-                self._bytes += entry.size_bytes
-            self._entries.move_to_end(key)
-            entry.left -= taken
-            self._make_room(key)
-        if ours:
-            try:
-                values = np.empty(chunked.chunk, chunked.dtype)
-                chunked.decode(row, place, values)
-                entry.values.set_result(values)
-            except BaseException as failed:  # noqa: BLE001 - raised again by whoever asks for the chunk
-                entry.values.set_exception(failed)
-        return entry.values.result()
-
-    def _make_room(self, newest: tuple[int, int]) -> None:
-        if self._entries[newest].left <= 0:
-            self._drop(newest)
-        for key in list(self._entries):
-            if self._bytes <= _KEPT_BYTES:
-                return
-            if key != newest:
-                self._drop(key)
-
-    def _drop(self, key: tuple[int, int]) -> None:
-        self._bytes -= self._entries.pop(key).size_bytes
-
-
 _of_thread = threading.local()
 
 
@@ -346,7 +304,7 @@ def _scratch(chunked: Chunked) -> Array:
     kept = getattr(_of_thread, "room", None)
     if kept is None or kept.size < chunked.chunk_bytes:
         kept = np.empty(chunked.chunk_bytes, np.uint8)
-        if chunked.chunk_bytes <= _KEPT_BYTES // 8:
+        if chunked.chunk_bytes <= _SCRATCH_BYTES:
             _of_thread.room = kept
     room: Array = kept[: chunked.chunk_bytes].view(chunked.dtype).reshape(chunked.chunk)
     return room

@@ -30,7 +30,7 @@ class Hdf5Reader:
 
     def __init__(self, paths: Sequence[Path], *, root: Path, options: ReadOptions) -> None:
         self._files = Files(root)
-        self._values = Values()
+        self._values = Values(options.scratch)
         self._described: list[Described] = []
         self._scanned: Scanned | None = None
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -24,8 +25,8 @@ READER = f"h5py {h5py.__version__}, HDF5 {h5py.version.hdf5_version}, hdf5plugin
 class Values:
     """The values of one data set's files. Safe from several threads."""
 
-    def __init__(self) -> None:
-        self._chunks = ChunkReader()
+    def __init__(self, scratch: Path | None = None) -> None:
+        self._chunks = ChunkReader(scratch)
         self._ways: dict[tuple[int, int], str] = {}
 
     def close(self) -> None:

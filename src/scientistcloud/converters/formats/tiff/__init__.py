@@ -21,7 +21,7 @@ class TiffConverter:
     def sniff(self, head: bytes, name: str) -> bool:
         return head.startswith(_MAGIC) or _is_companion(name)
 
-    def open(self, files: Sequence[Path], *, root: Path, options: ReadOptions) -> Reader:  # noqa: ARG002
+    def open(self, files: Sequence[Path], *, root: Path, options: ReadOptions) -> Reader:
         tiffs = [path for path in files if not _is_companion(path.name)]
         if not tiffs:
             raise UnsupportedSource(
@@ -30,7 +30,7 @@ class TiffConverter:
         # Not above: who converts another format need not load these libraries.
         from scientistcloud.converters.formats.tiff.reader import TiffReader
 
-        return TiffReader(tiffs, root)
+        return TiffReader(tiffs, root, options.scratch)
 
 
 def _is_companion(name: str) -> bool:

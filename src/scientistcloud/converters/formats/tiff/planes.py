@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import math
 import os
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scientistcloud.converters.formats.tiff.files import Files
+from scientistcloud.converters.kept import Kept
 from scientistcloud.errors import UnreadableSource
 from scientistcloud.omezarr.image import Array
 
 Box = tuple[slice, slice, slice, slice, slice]
-_KEPT_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +99,14 @@ def page_at(
 class PageReader:
     """Boxes of pixels of pages."""
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: Files, scratch: Path | None) -> None:
         self._files = files
         self._pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="tiff")
-        self._kept: OrderedDict[tuple[int, int, int], Array] = OrderedDict()
-        self._kept_bytes = 0
-        self._lock = threading.Lock()
+        self._kept = Kept(scratch)
 
     def close(self) -> None:
         self._pool.shutdown(wait=True)
-        self._kept.clear()
+        self._kept.close()
 
     def read(self, jobs: Sequence[tuple[Page, Array]], box: Box) -> None:
         """Fill each target (five axes, as `Page.codec.shaped`) with its page's pixels in `box`.
@@ -168,40 +165,34 @@ class PageReader:
             for have, size, want in zip(place, length, box, strict=True)
         )
         into = tuple(slice(w.start - b.start, w.stop - b.start) for w, b in zip(wanted, box, strict=True))
-        whole = all(w.stop - w.start == size for w, size in zip(wanted, length, strict=True))
-        data = self._decoded(page, segment, keep=not whole)
-        if data is None:
+        if self._is_empty(page, segment):
             target[into] = codec.nodata
             return
         source = tuple(slice(w.start - p, w.stop - p) for w, p in zip(wanted[1:], place[1:], strict=True))
-        part = data[source]
+        key = (page.file, page.number, segment)
+        if all(part == slice(0, n) for part, n in zip(source, length[1:], strict=True)) and key not in self._kept:
+            part = self._decode(page, segment)[source]
+        else:
+            part = self._kept.part(
+                key,
+                source,
+                shape=length[1:],
+                dtype=codec.dtype,
+                voxels=math.prod(length),
+                # What a tile has beyond the page's edge is not kept.
+                decode=lambda: self._decode(page, segment)[tuple(slice(0, n) for n in length[1:])],
+            )
         if part.shape != target[into].shape[1:]:
             raise self._broken(page, segment, "it holds fewer pixels than it should")
         target[into] = part[np.newaxis]
 
-    def _decoded(self, page: Page, segment: int, *, keep: bool) -> Array | None:
-        # A page may be asked for in parts that cut through its strips: decode each once, not once a part.
-        key = (page.file, page.number, segment)
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        data = self._decode(page, segment)
-        if keep and data is not None:
-            with self._lock:
-                if key not in self._kept:
-                    self._kept[key] = data
-                    self._kept_bytes += data.nbytes
-                while self._kept_bytes > _KEPT_BYTES and len(self._kept) > 1:
-                    self._kept_bytes -= self._kept.popitem(last=False)[1].nbytes
-        return data
-
-    def _decode(self, page: Page, segment: int) -> Array | None:
+    def _is_empty(self, page: Page, segment: int) -> bool:
         if segment >= min(len(page.offsets), len(page.sizes)):
             raise self._broken(page, segment, "the file does not say where it lies")
+        return page.sizes[segment] == 0
+
+    def _decode(self, page: Page, segment: int) -> Array:
         offset, size = page.offsets[segment], page.sizes[segment]
-        if size == 0:
-            return None
         encoded = self._files.read(page.file, offset, size)
         keywords = dict(page.codec.header)
         if page.tables is not None:

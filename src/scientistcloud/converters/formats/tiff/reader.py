@@ -29,9 +29,9 @@ from scientistcloud.omezarr.image import Array, Axis, AxisKind, Channel, Image, 
 class TiffReader:
     """The pictures and stacks of one or several TIFF files."""
 
-    def __init__(self, files: Sequence[Path], root: Path) -> None:
+    def __init__(self, files: Sequence[Path], root: Path, scratch: Path | None) -> None:
         self._files = Files(files)
-        self._pages = PageReader(self._files)
+        self._pages = PageReader(self._files, scratch)
         self._views: list[View] = []
         collector = Collector(self._files, root)
         try:

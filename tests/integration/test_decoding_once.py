@@ -1,0 +1,114 @@
+"""No block of a source is decoded twice, however it lies across what is read, whether or not memory holds it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from scientistcloud.converters import kept
+from scientistcloud.converters.formats.hdf5.chunks import Chunked
+from scientistcloud.converters.formats.tiff.planes import PageReader
+from scientistcloud.converters.kept import Kept, covered
+from scientistcloud.omezarr import budget
+from scientistcloud.omezarr.plan import WriteOptions
+from scientistcloud.tasks.conversion import convert
+
+CUBE = np.random.default_rng(0).integers(0, 60000, (130, 131, 140), np.uint16)
+PAGES = CUBE[:130, :70].reshape(65, 70, 280).repeat(2, axis=2)  # wider than what is looked at beforehand
+
+
+def hdf5(chunks: tuple[int, ...]) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        with h5py.File(folder / "source.h5", "w") as file:
+            file.create_dataset("cube", data=CUBE, chunks=chunks, compression="gzip", compression_opts=1)
+        return folder / "source.h5"
+
+    return make
+
+
+def tiff(folder: Path) -> Path:
+    tifffile.imwrite(folder / "source.tif", PAGES, compression="zlib", rowsperstrip=70, photometric="minisblack")
+    return folder / "source.tif"
+
+
+@pytest.mark.parametrize("memory_bytes", [0, kept.KEPT_BYTES])
+@pytest.mark.parametrize(
+    ("make", "blocks"),
+    [
+        (hdf5((100, 100, 100)), 8),
+        (hdf5((60, 131, 140)), 3),
+        (hdf5((130, 20, 30)), 35),
+        (hdf5((130, 131, 140)), 1),
+        (tiff, 65),
+    ],
+    ids=["cubes", "slabs", "columns", "all", "pages"],
+)
+def test_a_conversion_decodes_each_block_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[[Path], Path],
+    blocks: int,
+    memory_bytes: int,
+) -> None:
+    decoded: Counter[Any] = Counter()
+    of_hdf5, of_tiff = Chunked.decode, PageReader._decode
+
+    def chunk(self: Any, row: int, *more: Any) -> Any:
+        decoded[row] += 1
+        return of_hdf5(self, row, *more)
+
+    def strip(self: Any, page: Any, segment: int) -> Any:
+        decoded[page.number, segment] += 1
+        return of_tiff(self, page, segment)
+
+    monkeypatch.setattr(Chunked, "decode", chunk)
+    monkeypatch.setattr(PageReader, "_decode", strip)
+    monkeypatch.setattr(kept, "KEPT_BYTES", memory_bytes)
+    monkeypatch.setattr(budget, "SLAB_BYTES", 1 << 19)  # of one shard
+    monkeypatch.setattr(budget, "PIECE_BYTES", 1 << 17)
+
+    convert(make(tmp_path), tmp_path / "a.ome.zarr", writing=WriteOptions(shard=(64, 64, 64)))
+
+    stored = next(array for _, array in zarr.open_group(tmp_path / "a.ome.zarr/0", mode="r").arrays())
+    np.testing.assert_array_equal(stored[...], PAGES if make is tiff else CUBE)
+    assert set(decoded.values()) == {1}
+    assert len(decoded) == blocks
+
+
+def test_without_room_on_the_disk_blocks_are_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "_ROOM", 1 << 60)
+    blocks = Kept(tmp_path, memory_bytes=0)
+    decoded = []
+
+    def half(number: int, rows: slice) -> Any:
+        def decode() -> Any:
+            decoded.append(number)
+            return np.full((4, 4), number, np.uint8)
+
+        key = {"shape": (4, 4), "dtype": np.dtype(np.uint8), "voxels": 16}
+        return blocks.part(number, (rows, slice(0, 4)), decode=decode, **key)  # type: ignore[arg-type]
+
+    halves = [half(number, rows) for rows in (slice(0, 2), slice(2, 4)) for number in (1, 2)]
+    blocks.close()
+
+    assert [each.tolist() for each in halves] == [[[number] * 4] * 2 for number in (1, 2, 1, 2)]
+    assert decoded == [1, 2, 1, 2]
+
+
+def test_places_that_several_boxes_cover_count_once() -> None:
+    boxes = [
+        (slice(0, 4), slice(0, 4)),
+        (slice(2, 6), slice(2, 6)),
+        (slice(2, 4), slice(2, 4)),
+        (slice(8, 9), slice(0, 1)),
+    ]
+
+    assert covered(boxes) == 16 + 16 - 4 + 1
