@@ -25,6 +25,7 @@ test-long: $(VENV)/.test  ## what takes longer: thousands of seeds, chaos, large
 
 check: $(VENV)/.check     ## format, lint, types, layers, docs
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/mypy tests/browser/conftest.py \
+	  && $(BIN)/mypy tests/acceptance/conftest.py \
 	  && $(BIN)/lint-imports --no-cache \
 	  && $(BIN)/python -m pytest -q -m "" --numprocesses=0 tests/docs
 

@@ -25,6 +25,10 @@ TUS = BEARER | {"Tus-Resumable": "1.0.0"}
 BYTES = TUS | {"Content-Type": "application/offset+octet-stream"}
 OWNER = "ada@example.org"
 
+# Of the portal that tests share.
+MAX_UPLOAD_BYTES = 40_000_000
+QUOTA_BYTES = 2_000_000_000
+
 
 class Portal:
     """The process, started and killed at will; the data folder stays."""
@@ -37,6 +41,8 @@ class Portal:
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
+        #: Uploads that the test has nothing to do with.
+        self.earlier: set[str] = set()
 
     def start(self, *, before: Sequence[str] = ()) -> None:
         """Start the process, behind the words of another command where `before` gives some."""
@@ -99,11 +105,10 @@ class Portal:
     def uploads(self) -> list[str]:
         """The folders of uploads that have not ended."""
         folder = self.data_dir / "uploads"
-        return (
-            sorted(each.name for each in folder.iterdir() if not each.name.startswith("."))
-            if folder.exists()
-            else []
-        )
+        if not folder.exists():
+            return []
+        found = {each.name for each in folder.iterdir() if not each.name.startswith(".")}
+        return sorted(found - self.earlier)
 
 
 def _print_refusal(answer: httpx.Response) -> None:

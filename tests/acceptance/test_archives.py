@@ -35,6 +35,20 @@ def processor(site: Site) -> UploadProcessor:
     return UploadProcessor(site.store, data_dir=site.root)
 
 
+@pytest.fixture(scope="module")
+def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site with a worker that takes what comes."""
+    site = Site(tmp_path_factory.mktemp("busy"))
+    site.worker(tasks=())
+    yield site
+    site.close()
+
+
+def ingested(site: Site, archive: Path, *, convert: bool = True) -> Dataset:
+    processor = UploadProcessor(site.store, data_dir=site.root)
+    return processor.ingest([archive], user=ADA, name=archive.stem, convert=convert)
+
+
 def slices(number: int) -> dict[str, bytes]:
     """A stack of small TIFFs, by name."""
     files = {}
@@ -60,15 +74,12 @@ def types_of(site: Site, dataset: Dataset) -> list[tuple[str, str]]:
     return [(job.job_type, job.status) for job in site.queue.list_jobs(dataset_uuid=dataset.uuid)]
 
 
-def test_a_zip_of_a_folder_of_tiffs_ends_as_one_data_set(
-    site: Site, processor: UploadProcessor, tmp_path: Path
-) -> None:
+def test_a_zip_of_a_folder_of_tiffs_ends_as_one_data_set(busy: Site, tmp_path: Path) -> None:
+    site = busy
     files = slices(5)
-    dataset = processor.ingest([zipped(tmp_path / "scan.zip", files)], user=ADA, name="scan")
+    dataset = ingested(site, zipped(tmp_path / "scan.zip", files))
     assert dataset.status is DatasetStatus.UPLOAD_QUEUED
-    assert types_of(site, dataset) == [("file_extraction", "pending")]
 
-    site.worker(tasks=())
     target = site.settled(dataset.uuid, DatasetStatus.DONE)
 
     assert types_of(site, dataset) == [("file_extraction", "completed"), ("dataset_conversion", "completed")]
@@ -104,13 +115,11 @@ def test_a_folder_of_the_archives_own_name_is_not_doubled(
     assert set(files_of(site, dataset)) == {"stack.tar.gz", "stack/z000.tif", "stack/z001.tif"}
 
 
-def test_an_evil_archive_leaves_the_data_set_as_it_was_and_says_why(
-    site: Site, processor: UploadProcessor, tmp_path: Path
-) -> None:
+def test_an_evil_archive_leaves_the_data_set_as_it_was_and_says_why(busy: Site, tmp_path: Path) -> None:
+    site = busy
     archive = zipped(tmp_path / "evil.zip", {"fine.tif": b"1", "../../../evil.tif": b"2"})
-    dataset = processor.ingest([archive], user=ADA, name="evil")
+    dataset = ingested(site, archive)
 
-    site.worker(tasks=())
     target = site.settled(dataset.uuid, DatasetStatus.UNZIP_ERROR)
 
     assert target.error is not None
@@ -118,16 +127,14 @@ def test_an_evil_archive_leaves_the_data_set_as_it_was_and_says_why(
     assert types_of(site, dataset) == [("file_extraction", "failed")]
     assert set(files_of(site, dataset)) == {"evil.zip"}
     assert [path.name for path in site.folder(dataset.uuid).source.iterdir()] == ["evil.zip"]
-    assert not list(tmp_path.rglob("evil.tif"))
+    assert not [*tmp_path.rglob("evil.tif"), *site.root.parent.rglob("evil.tif")]
 
 
-def test_an_archive_is_kept_as_it_is_when_no_conversion_is_wanted(
-    site: Site, processor: UploadProcessor, tmp_path: Path
-) -> None:
-    dataset = processor.ingest([zipped(tmp_path / "scan.zip", slices(1))], user=ADA, name="scan", convert=False)
+def test_an_archive_is_kept_as_it_is_when_no_conversion_is_wanted(busy: Site, tmp_path: Path) -> None:
+    site, processor = busy, UploadProcessor(busy.store, data_dir=busy.root)
+    dataset = ingested(site, zipped(tmp_path / "scan.zip", slices(1)), convert=False)
     assert (dataset.status, types_of(site, dataset)) == (DatasetStatus.DONE, [])
 
-    site.worker(tasks=())
     processor.convert_again(dataset.uuid, request="click")
     eventually(lambda: len(types_of(site, dataset)) == 2, "led to a conversion")
     target = site.settled(dataset.uuid, DatasetStatus.DONE)
@@ -216,33 +223,34 @@ def arrived_by_hand(site: Site, dataset: Dataset, *, recorded: bool, completed: 
     return job.job_id
 
 
-@pytest.mark.parametrize(("recorded", "completed"), [(False, False), (True, False), (True, True)])
 def test_a_death_after_the_files_took_their_place_is_healed(
-    site: Site, processor: UploadProcessor, tmp_path: Path, recorded: bool, completed: bool
-) -> None:
-    dataset = processor.ingest([zipped(tmp_path / "scan.zip", slices(2))], user=ADA, name="scan")
-    job_id = arrived_by_hand(site, dataset, recorded=recorded, completed=completed)
-    if not completed:
-        job = site.found(job_id)
-        site.queue.release_job(job)  # as a lost lease does, sooner
-
-    site.worker("heir", tasks=())
-    target = site.settled(dataset.uuid, DatasetStatus.DONE)
-
-    assert types_of(site, dataset) == [("file_extraction", "completed"), ("dataset_conversion", "completed")]
-    assert target.forms[-1]["shape"] == [2, 64, 48]
-    assert set(files_of(site, dataset)) == {"scan.zip", "scan/z000.tif", "scan/z001.tif"}
-    assert site.found(job_id).status is JobStatus.COMPLETED
-
-
-def test_a_retried_extraction_does_not_write_over_what_another_brought(
     site: Site, processor: UploadProcessor, tmp_path: Path
 ) -> None:
-    dataset = processor.ingest([zipped(tmp_path / "scan.zip", slices(1))], user=ADA, name="scan")
+    cut_short = []
+    for recorded, completed in ((False, False), (True, False), (True, True)):
+        dataset = processor.ingest([zipped(tmp_path / "scan.zip", slices(2))], user=ADA, name="scan")
+        cut_short.append((dataset, arrived_by_hand(site, dataset, recorded=recorded, completed=completed)))
+    for _, job_id in cut_short:
+        if site.found(job_id).status is JobStatus.RUNNING:
+            site.queue.release_job(site.found(job_id))  # as a lost lease does, sooner
+
+    site.worker("heir", tasks=(), slots=2)
+
+    for dataset, job_id in cut_short:
+        target = site.settled(dataset.uuid, DatasetStatus.DONE)
+        assert types_of(site, dataset) == [("file_extraction", "completed"), ("dataset_conversion", "completed")]
+        assert target.forms[-1]["shape"] == [2, 64, 48]
+        assert set(files_of(site, dataset)) == {"scan.zip", "scan/z000.tif", "scan/z001.tif"}
+        assert site.found(job_id).status is JobStatus.COMPLETED
+
+
+def test_a_retried_extraction_does_not_write_over_what_another_brought(busy: Site, tmp_path: Path) -> None:
+    site = busy
+    dataset = ingested(site, zipped(tmp_path / "scan.zip", slices(1)), convert=False)
     (site.folder(dataset.uuid).source / "scan").mkdir()
     (site.folder(dataset.uuid).source / "scan" / "mine.tif").write_text("mine")
 
-    site.worker(tasks=())
+    UploadProcessor(site.store, data_dir=site.root).convert_again(dataset.uuid, request="click")
     target = site.settled(dataset.uuid, DatasetStatus.UNZIP_ERROR)
 
     assert "has files at 'scan' already" in (target.error or "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import time
 import zipfile
 from collections.abc import Iterator
@@ -29,6 +30,15 @@ def site(tmp_path: Path) -> Iterator[Site]:
     site.close()
 
 
+@pytest.fixture(scope="module")
+def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site with a worker that fetches from anywhere."""
+    site = Site(tmp_path_factory.mktemp("busy"))
+    site.worker(tasks=(), IMPORT_PRIVATE_ADDRESSES="true")
+    yield site
+    site.close()
+
+
 @pytest.fixture
 def web() -> Iterator[WebSite]:
     with a_web_site() as web:
@@ -50,7 +60,8 @@ def types_of(site: Site, dataset: Dataset) -> list[tuple[str, str]]:
     return [(job.job_type, job.status) for job in site.queue.list_jobs(dataset_uuid=dataset.uuid)]
 
 
-def test_a_zip_from_elsewhere_ends_as_one_data_set(site: Site, web: WebSite) -> None:
+def test_a_zip_from_elsewhere_ends_as_one_data_set(busy: Site, web: WebSite) -> None:
+    site = busy
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         for z in range(3):
@@ -59,7 +70,6 @@ def test_a_zip_from_elsewhere_ends_as_one_data_set(site: Site, web: WebSite) -> 
     dataset = begun(site, web.url("/scan.zip"))
     assert (dataset.status, dataset.name) == (DatasetStatus.UPLOAD_QUEUED, "scan.zip")
 
-    site.worker(tasks=(), IMPORT_PRIVATE_ADDRESSES="true")
     target = site.settled(dataset.uuid, DatasetStatus.DONE)
 
     assert types_of(site, dataset) == [
@@ -106,21 +116,26 @@ def test_an_import_whose_worker_is_killed_goes_on_inside_of_the_file(site: Site,
     assert not list(kept.glob("kept.*"))
 
 
-def test_a_secret_is_in_no_job_log_or_file_and_goes_with_the_end(site: Site, web: WebSite) -> None:
-    web.pages["/scan.tif"] = a_file(a_tiff())
+def test_a_secret_is_in_no_job_log_or_file_and_goes_with_the_end(busy: Site, web: WebSite) -> None:
+    site, let_go = busy, threading.Event()
+
+    def waits(request: Request) -> None:
+        let_go.wait(60)
+        a_file(a_tiff())(request)
+
+    web.pages["/scan.tif"] = waits
     url = web.url("/scan.tif?signature=hush-hush").replace("//", "//ada:hush-hush@", 1)
     dataset = begun(site, url, fields={"bearer": "hush-hush"}, convert=False)
     (job,) = site.queue.list_jobs(dataset_uuid=dataset.uuid)
     reference = job.parameters["credential"]
     assert site.store.credentials.sealed(reference) is not None
 
-    worker = site.worker(tasks=(), IMPORT_PRIVATE_ADDRESSES="true")
+    let_go.set()
     site.settled(dataset.uuid, DatasetStatus.DONE)
 
     assert web.asked[0][0] == "/scan.tif?signature=hush-hush"
     assert web.asked[0][1]["authorization"] == "Bearer hush-hush"
     eventually(lambda: site.store.credentials.sealed(reference) is None, "was forgotten")
-    worker.kill()
     for path in site.root.rglob("*"):
         assert not path.is_file() or b"hush-hush" not in path.read_bytes(), path
 
@@ -137,7 +152,9 @@ def test_this_machine_is_not_fetched_from_unless_the_operator_says_so(site: Site
     assert not site.folder(dataset.uuid).source.exists()
 
 
-def test_a_cancelled_import_leaves_nothing(site: Site, web: WebSite) -> None:
+def test_a_cancelled_import_leaves_nothing(busy: Site, web: WebSite) -> None:
+    site = busy
+
     def endless(request: Request) -> None:
         request.say(200, {"Transfer-Encoding": "chunked"})
         while True:
@@ -147,7 +164,6 @@ def test_a_cancelled_import_leaves_nothing(site: Site, web: WebSite) -> None:
     web.pages["/endless"] = endless
     dataset = begun(site, web.url("/endless?key=hush"))
     (job,) = site.queue.list_jobs(dataset_uuid=dataset.uuid)
-    site.worker(tasks=(), IMPORT_PRIVATE_ADDRESSES="true")
     root = site.folder(dataset.uuid).root
     eventually(lambda: list(root.glob("kept.*/files/endless")), "began")
     assert site.target(dataset.uuid).status is DatasetStatus.UPLOADING

@@ -226,40 +226,26 @@ def test_a_link_that_leads_out_of_the_root_is_refused_with_its_name(site: Site, 
 # -- conversion ----------------------------------------------------------------------------------
 
 
-def test_a_conversion_reads_where_the_files_lie(site: Site, root: Path) -> None:
-    for z in range(3):
-        a_scan(root / "scan" / f"z{z}.tif", z)
-    before = everything(root)
+def test_a_conversion_reads_where_the_files_lie_and_nowhere_else(site: Site, root: Path, tmp_path: Path) -> None:
+    unknown = tmp_path / "other"
+    for place in (root / "scan", root / "linked", unknown / "unknown"):
+        for z in range(3):
+            a_scan(place / f"z{z}.tif", z)
     looked(registrar(site, root, convert=True))
+    looked(registrar(site, unknown, roots=(unknown,), convert=True))
+    a_scan(tmp_path / "secret.tif")
+    (root / "linked" / "later.tif").symlink_to(tmp_path / "secret.tif")
+    before = everything(root)
+    uuids = {dataset.name: dataset.uuid for dataset in site.store.datasets.find(user=ADA)}
 
-    site.worker(tasks=(), REGISTER_ROOTS=root)
-    target = site.settled(only(site).uuid, DatasetStatus.DONE)
+    site.worker(tasks=(), slots=2, REGISTER_ROOTS=root)
 
+    target = site.settled(uuids["scan"], DatasetStatus.DONE)
     assert target.forms[-1]["shape"] == [3, 64, 48]
     assert everything(root) == before
     assert not site.folder(target.uuid).source.exists()
-
-
-def test_a_worker_reads_only_below_the_roots_that_it_knows(site: Site, root: Path, tmp_path: Path) -> None:
-    a_scan(root / "scan" / "a.tif")
-    looked(registrar(site, root, convert=True))
-    other = tmp_path / "other"
-    other.mkdir()
-
-    site.worker(tasks=(), REGISTER_ROOTS=other)
-
-    assert "REGISTER_ROOTS" in (site.settled(only(site).uuid, DatasetStatus.CONVERSION_ERROR).error or "")
-
-
-def test_a_link_that_was_put_there_later_is_not_read(site: Site, root: Path, tmp_path: Path) -> None:
-    a_scan(root / "scan" / "a.tif")
-    looked(registrar(site, root, convert=True))
-    a_scan(tmp_path / "secret.tif")
-    (root / "scan" / "b.tif").symlink_to(tmp_path / "secret.tif")
-
-    site.worker(tasks=(), REGISTER_ROOTS=root)
-
-    assert "leads out" in (site.settled(only(site).uuid, DatasetStatus.CONVERSION_ERROR).error or "")
+    assert "leads out" in (site.settled(uuids["linked"], DatasetStatus.CONVERSION_ERROR).error or "")
+    assert "REGISTER_ROOTS" in (site.settled(uuids["unknown"], DatasetStatus.CONVERSION_ERROR).error or "")
 
 
 # -- what changes and goes -----------------------------------------------------------------------
@@ -355,14 +341,14 @@ def test_a_watched_folder_is_looked_at_as_things_happen(site: Site, root: Path) 
     a_scan(root / "old.tif")
 
     # So seldom by itself that only the system can have told of what is found.
-    with watching(site, root, "--quiet-seconds", "0.5", "--poll-seconds", "3600", "--convert") as said:
+    with watching(site, root, "--quiet-seconds", "0.2", "--poll-seconds", "3600", "--convert") as said:
         eventually(lambda: ("registered", "old.tif") in names(said), "found what was there")
         with (root / "new.tif").open("wb") as slow:
             content = a_scan(root / ".other.tif").read_bytes()
             slow.write(content[:100])
             slow.flush()
             eventually(lambda: ("waiting", "new.tif") in names(said), "saw it begin")
-            time.sleep(1.0)  # longer than it takes to be quiet: it is still open
+            time.sleep(0.4)  # longer than it takes to be quiet: it is still open
             assert ("registered", "new.tif") not in names(said)
             slow.write(content[100:])
         eventually(lambda: ("registered", "new.tif") in names(said), "saw it end")

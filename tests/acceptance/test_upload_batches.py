@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from intake_site import BEARER, OWNER, Portal
+from intake_site import BEARER, OWNER, QUOTA_BYTES, Portal
 
 from requirements import unavailable
 from scientistcloud.datasets import catalogue
@@ -23,23 +23,6 @@ from scientistcloud.uploads.folder import Limits
 from scientistcloud.uploads.processor import UploadProcessor
 
 FILES = {f"scan {n // 50}/{n:03}.tif": bytes([n % 256]) * (n * 7) for n in range(300)}
-
-
-@pytest.fixture(scope="module")
-def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portal]:
-    portal = Portal(
-        tmp_path_factory.mktemp("portal"),
-        {"SCIENTISTCLOUD_QUOTA_BYTES": "50000000", "SCIENTISTCLOUD_DISK_RESERVE_BYTES": "0"},
-    )
-    portal.start()
-    yield portal
-    portal.stop()
-
-
-@pytest.fixture
-def client(portal: Portal) -> Iterator[httpx.Client]:
-    with portal.client(headers=BEARER) as client:
-        yield client
 
 
 def packed(files: Mapping[str, bytes]) -> bytes:
@@ -52,46 +35,46 @@ def packed(files: Mapping[str, bytes]) -> bytes:
     return made.getvalue()
 
 
-def opened(client: httpx.Client) -> str:
-    return str(client.post("/api/datasets", json={"name": "scan"}).json()["uuid"])
+def opened(owner: httpx.Client) -> str:
+    return str(owner.post("/api/datasets", json={"name": "scan"}).json()["uuid"])
 
 
-def put(client: httpx.Client, uuid: str, content: bytes | Iterator[bytes]) -> httpx.Response:
-    return client.put("/api/uploads/batch", params={"dataset": uuid}, content=content)
+def put(owner: httpx.Client, uuid: str, content: bytes | Iterator[bytes]) -> httpx.Response:
+    return owner.put("/api/uploads/batch", params={"dataset": uuid}, content=content)
 
 
-def files_of(client: httpx.Client, uuid: str) -> dict[str, str | None]:
-    answer = client.get(f"/api/datasets/{uuid}/files", params={"limit": 10_000})
+def files_of(owner: httpx.Client, uuid: str) -> dict[str, str | None]:
+    answer = owner.get(f"/api/datasets/{uuid}/files", params={"limit": 10_000})
     return {file["path"]: file["sha256"] for file in answer.json()["files"]}
 
 
-def test_a_batch_puts_each_file_in_its_place_with_its_digest(portal: Portal, client: httpx.Client) -> None:
-    uuid = opened(client)
+def test_a_batch_puts_each_file_in_its_place_with_its_digest(portal: Portal, owner: httpx.Client) -> None:
+    uuid = opened(owner)
 
-    answer = put(client, uuid, packed(FILES))
+    answer = put(owner, uuid, packed(FILES))
 
     total = sum(map(len, FILES.values()))
     assert answer.json() == {"dataset_uuid": uuid, "files": 300, "size_bytes": total}
-    assert files_of(client, uuid) == {path: hashlib.sha256(content).hexdigest() for path, content in FILES.items()}
+    assert files_of(owner, uuid) == {path: hashlib.sha256(content).hexdigest() for path, content in FILES.items()}
     assert all(portal.source(uuid, path) == content for path, content in FILES.items())
-    assert client.get(f"/api/datasets/{uuid}").json()["size_bytes"] == total
+    assert owner.get(f"/api/datasets/{uuid}").json()["size_bytes"] == total
     assert portal.jobs_of(uuid) == []
-    client.post(f"/api/datasets/{uuid}/close")
+    owner.post(f"/api/datasets/{uuid}/close")
     assert portal.jobs_of(uuid) == [f"convert:{uuid}:1"]
 
 
-def test_a_batch_of_unknown_length_and_a_second_one_replace_and_add(portal: Portal, client: httpx.Client) -> None:
-    uuid = opened(client)
+def test_a_batch_of_unknown_length_and_a_second_one_replace_and_add(portal: Portal, owner: httpx.Client) -> None:
+    uuid = opened(owner)
     content = packed({"a.tif": b"old", "b.tif": b"b"})
-    put(client, uuid, (content[start : start + 100] for start in range(0, len(content), 100)))
+    put(owner, uuid, (content[start : start + 100] for start in range(0, len(content), 100)))
 
-    put(client, uuid, packed({"a.tif": b"new", "c.tif": b"c"}))
+    put(owner, uuid, packed({"a.tif": b"new", "c.tif": b"c"}))
 
-    assert sorted(files_of(client, uuid)) == ["a.tif", "b.tif", "c.tif"]
+    assert sorted(files_of(owner, uuid)) == ["a.tif", "b.tif", "c.tif"]
     assert portal.source(uuid, "a.tif") == b"new"
 
 
-def test_a_folder_is_sent_by_tar_and_curl_alone(portal: Portal, client: httpx.Client, tmp_path: Path) -> None:
+def test_a_folder_is_sent_by_tar_and_curl_alone(portal: Portal, owner: httpx.Client, tmp_path: Path) -> None:
     (tmp_path / "scan").mkdir()
     (tmp_path / "scan" / "a.tif").write_bytes(b"abc")
     address = f"{portal.url}/api/uploads/batch?name=by%20curl"
@@ -105,7 +88,7 @@ def test_a_folder_is_sent_by_tar_and_curl_alone(portal: Portal, client: httpx.Cl
 
     uuid = json.loads(said.stdout)["dataset_uuid"]
     assert portal.source(uuid, "scan/a.tif") == b"abc"
-    assert client.get(f"/api/datasets/{uuid}").json()["name"] == "by curl"
+    assert owner.get(f"/api/datasets/{uuid}").json()["name"] == "by curl"
     assert portal.jobs_of(uuid) == [f"convert:{uuid}:1"]
 
 
@@ -121,63 +104,65 @@ def test_a_folder_is_sent_by_tar_and_curl_alone(portal: Portal, client: httpx.Cl
     ],
 )
 def test_a_batch_with_something_wrong_leaves_nothing(
-    portal: Portal, client: httpx.Client, files: dict[str, bytes], said: str
+    portal: Portal, owner: httpx.Client, files: dict[str, bytes], said: str
 ) -> None:
-    uuid = opened(client)
-    put(client, uuid, packed({"old/a.tif": b"old"}))
+    uuid = opened(owner)
+    put(owner, uuid, packed({"old/a.tif": b"old"}))
 
-    answer = put(client, uuid, packed(files))
+    answer = put(owner, uuid, packed(files))
 
     assert answer.status_code == 400
     assert said in answer.json()["detail"]
-    assert sorted(files_of(client, uuid)) == ["old/a.tif"]
+    assert sorted(files_of(owner, uuid)) == ["old/a.tif"]
     source = portal.data_dir / "datasets" / uuid / "source"
     assert [str(each.relative_to(source)) for each in source.rglob("*") if each.is_file()] == ["old/a.tif"]
     assert portal.uploads() == []
 
 
-def test_a_name_that_comes_twice_is_refused(client: httpx.Client) -> None:
+def test_a_name_that_comes_twice_is_refused(owner: httpx.Client) -> None:
     made = packed({"a.tif": b"1"})[:1024]
 
-    answer = put(client, opened(client), made + packed({"a.tif": b"2"}))
+    answer = put(owner, opened(owner), made + packed({"a.tif": b"2"}))
 
     assert answer.status_code == 400
     assert "'a.tif' twice" in answer.json()["detail"]
 
 
-def test_who_may_not_or_where_nothing_is_open_takes_no_batch(portal: Portal, client: httpx.Client) -> None:
-    closed = opened(client)
-    put(client, closed, packed({"a.tif": b"a"}))
-    client.post(f"/api/datasets/{closed}/close")
+def test_who_may_not_or_where_nothing_is_open_takes_no_batch(portal: Portal, owner: httpx.Client) -> None:
+    closed = opened(owner)
+    put(owner, closed, packed({"a.tif": b"a"}))
+    owner.post(f"/api/datasets/{closed}/close")
     with portal.store() as store:
         foreign = catalogue.open_dataset(store, user="bob@example.org", name="bob's").uuid
     content = packed({"b.tif": b"b"})
 
     answers = [
-        put(client, closed, content),
-        put(client, foreign, content),
-        client.put("/api/uploads/batch", content=content),
-        client.put(
+        put(owner, closed, content),
+        put(owner, foreign, content),
+        owner.put("/api/uploads/batch", content=content),
+        owner.put(
             "/api/uploads/batch", params={"dataset": closed}, content=content, headers={"Authorization": "x"}
         ),
-        client.post("/api/uploads/batch", params={"dataset": closed}, content=content),
+        owner.post("/api/uploads/batch", params={"dataset": closed}, content=content),
     ]
 
     assert [answer.status_code for answer in answers] == [409, 404, 400, 401, 405]
-    assert sorted(files_of(client, closed)) == ["a.tif"]
+    assert sorted(files_of(owner, closed)) == ["a.tif"]
 
 
-def test_what_does_not_fit_is_told_before_it_is_sent(portal: Portal, client: httpx.Client) -> None:
-    uuid = opened(client)
+def test_what_does_not_fit_is_told_before_it_is_sent(portal: Portal, owner: httpx.Client) -> None:
+    uuid = opened(owner)
     with socket.create_connection(("127.0.0.1", portal.port), timeout=60) as line:
-        head = "".join(f"{name}: {value}\r\n" for name, value in (BEARER | {"Content-Length": "60000000"}).items())
+        head = "".join(
+            f"{name}: {value}\r\n" for name, value in (BEARER | {"Content-Length": str(QUOTA_BYTES + 1)}).items()
+        )
         line.sendall(f"PUT /api/uploads/batch?dataset={uuid} HTTP/1.1\r\nHost: 127.0.0.1\r\n{head}\r\n".encode())
 
         assert b" 413 " in line.recv(4096).split(b"\r\n")[0]
 
 
 def test_a_batch_that_breaks_off_keeps_the_steps_that_were_done(
-    portal: Portal, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+    portal: Portal, owner: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch, "STEP_FILES", 10)
     content = packed({f"{n:02}.tif": b"x" for n in range(25)})
@@ -189,13 +174,13 @@ def test_a_batch_that_breaks_off_keeps_the_steps_that_were_done(
         taken.close()
 
     assert taken.files == 20
-    assert sorted(files_of(client, dataset.uuid)) == [f"{n:02}.tif" for n in range(20)]
+    assert sorted(files_of(owner, dataset.uuid)) == [f"{n:02}.tif" for n in range(20)]
     assert portal.uploads() == []
 
 
 @pytest.mark.parametrize("crash", ["before the promise", "before the places", "in the middle of them"])
 def test_a_batch_whose_process_died_is_finished_if_it_was_promised_and_dropped_if_not(
-    portal: Portal, client: httpx.Client, monkeypatch: pytest.MonkeyPatch, crash: str
+    portal: Portal, owner: httpx.Client, monkeypatch: pytest.MonkeyPatch, crash: str
 ) -> None:
     class Died(BaseException):
         pass
@@ -223,7 +208,7 @@ def test_a_batch_whose_process_died_is_finished_if_it_was_promised_and_dropped_i
         processor.recover()
 
     expected = [] if crash == "before the promise" else ["2.tif", "a/1.tif"]
-    assert sorted(files_of(client, dataset.uuid)) == expected
+    assert sorted(files_of(owner, dataset.uuid)) == expected
     assert portal.uploads() == []
     if expected:
         assert portal.source(dataset.uuid, "2.tif") == b"22"

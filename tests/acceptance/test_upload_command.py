@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from intake_site import OWNER, TOKEN, Portal
+from intake_site import MAX_UPLOAD_BYTES, OWNER, TOKEN, Portal
 
 from scientistcloud.cli import main
 from scientistcloud.client import Client, batching, collect, find_portal
@@ -31,17 +31,6 @@ from scientistcloud.errors import (
 )
 from scientistcloud.records import JobStatus
 from scientistcloud.settings import Settings
-
-
-@pytest.fixture(scope="module")
-def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portal]:
-    portal = Portal(
-        tmp_path_factory.mktemp("portal"),
-        {"SCIENTISTCLOUD_MAX_UPLOAD_BYTES": "20000000", "SCIENTISTCLOUD_DISK_RESERVE_BYTES": "0"},
-    )
-    portal.start()
-    yield portal
-    portal.stop()
 
 
 @pytest.fixture
@@ -200,8 +189,8 @@ def test_the_client_raises_the_errors_that_the_portal_raised(
         client.dataset(nobody)
     with pytest.raises(InvalidTransition, match="has no file yet"):
         client.close_dataset(client.open_dataset(name="empty"))
-    with pytest.raises(TooLarge, match="more than the 20000000"):
-        client.upload([written(tmp_path / "large.tif", bytes(20_000_001))])
+    with pytest.raises(TooLarge, match=f"more than the {MAX_UPLOAD_BYTES}"):
+        client.upload([written(tmp_path / "large.tif", bytes(MAX_UPLOAD_BYTES + 1))])
     with (
         Client(server=portal.url, token="wrong") as stranger,
         pytest.raises(NotLoggedIn, match="not the one of this portal"),

@@ -6,40 +6,22 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from intake_site import BEARER, OWNER, Portal
+from intake_site import BEARER, MAX_UPLOAD_BYTES, OWNER, Portal
 
 from requirements import unavailable
 from scientistcloud.access import tokens
 from scientistcloud.records import Person
 
 
-@pytest.fixture(scope="module")
-def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portal]:
-    portal = Portal(
-        tmp_path_factory.mktemp("portal"),
-        {"SCIENTISTCLOUD_MAX_UPLOAD_BYTES": "9000000", "SCIENTISTCLOUD_DISK_RESERVE_BYTES": "0"},
-    )
-    portal.start()
-    yield portal
-    portal.stop()
+def names_of(owner: httpx.Client) -> list[str]:
+    return [each["name"] for each in owner.get("/api/datasets").json()["datasets"]]
 
 
-@pytest.fixture
-def client(portal: Portal) -> Iterator[httpx.Client]:
-    with portal.client(headers=BEARER) as client:
-        yield client
-
-
-def names_of(client: httpx.Client) -> list[str]:
-    return [each["name"] for each in client.get("/api/datasets").json()["datasets"]]
-
-
-def test_curl_sends_files_as_one_data_set(portal: Portal, client: httpx.Client, tmp_path: Path) -> None:
+def test_curl_sends_files_as_one_data_set(portal: Portal, owner: httpx.Client, tmp_path: Path) -> None:
     contents = {"a.tif": os.urandom(5 * 2**20), "größe.tif": b""}
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
@@ -54,15 +36,15 @@ def test_curl_sends_files_as_one_data_set(portal: Portal, client: httpx.Client, 
     )  # fmt: skip
 
     uuid = json.loads(said.stdout)["dataset_uuid"]
-    dataset = client.get(f"/api/datasets/{uuid}").json()
+    dataset = owner.get(f"/api/datasets/{uuid}").json()
     assert (dataset["name"], dataset["sensor"], dataset["user"]) == ("by form", "TIFF", OWNER)
     assert {name: portal.source(uuid, name) for name in contents} == contents
     assert portal.jobs_of(uuid) == [f"convert:{uuid}:1"]
     assert portal.uploads() == []
 
 
-def test_a_form_may_ask_for_no_conversion(portal: Portal, client: httpx.Client) -> None:
-    answer = client.post("/api/uploads/", data={"convert": "false"}, files={"file": ("a.tif", b"abc")})
+def test_a_form_may_ask_for_no_conversion(portal: Portal, owner: httpx.Client) -> None:
+    answer = owner.post("/api/uploads/", data={"convert": "false"}, files={"file": ("a.tif", b"abc")})
 
     assert answer.status_code == 201
     assert answer.headers["Location"] == f"/datasets/{answer.json()['dataset_uuid']}"
@@ -70,14 +52,14 @@ def test_a_form_may_ask_for_no_conversion(portal: Portal, client: httpx.Client) 
 
 
 def test_a_browser_is_led_to_the_page_and_must_show_that_the_form_was_ours(
-    portal: Portal, client: httpx.Client
+    portal: Portal, owner: httpx.Client
 ) -> None:
     with portal.store() as store:
         cookie, session = tokens.open_session(store, Person(email=OWNER))
         name = f"scientistcloud-{store.meta.installation_id()[:8]}"
     headers = {"Cookie": f"{name}={cookie}", "Accept": "text/html"}
     files = {"file": ("forged.tif", b"abc")}
-    before = names_of(client)
+    before = names_of(owner)
     with portal.client() as browser:
         without = browser.post("/api/uploads/", headers=headers, files=files)
         wrong = browser.post("/api/uploads/", headers=headers, data={"csrf_token": "x" * 43}, files=files)
@@ -86,7 +68,7 @@ def test_a_browser_is_led_to_the_page_and_must_show_that_the_form_was_ours(
             data={"csrf_token": session.csrf_token}, files=files,
         )  # fmt: skip
         assert [each.status_code for each in (without, wrong, elsewhere)] == [403, 403, 403]
-        assert names_of(client) == before
+        assert names_of(owner) == before
 
         own = browser.post("/api/uploads/", headers=headers, data={"csrf_token": session.csrf_token}, files=files)
 
@@ -97,24 +79,24 @@ def test_a_browser_is_led_to_the_page_and_must_show_that_the_form_was_ours(
 
 @pytest.mark.parametrize(
     ("name", "content", "status"),
-    [("../up.tif", b"abc", 400), ("large.tif", bytes(9_000_001), 413), ("", b"", 400)],
+    [("../up.tif", b"abc", 400), ("large.tif", bytes(MAX_UPLOAD_BYTES + 1), 413), ("", b"", 400)],
 )
 def test_a_form_with_something_wrong_leaves_nothing(
-    portal: Portal, client: httpx.Client, name: str, content: bytes, status: int
+    portal: Portal, owner: httpx.Client, name: str, content: bytes, status: int
 ) -> None:
-    before = names_of(client)
+    before = names_of(owner)
 
-    answer = client.post("/api/uploads/", files={"file": (name, content)})
+    answer = owner.post("/api/uploads/", files={"file": (name, content)})
 
     assert answer.status_code == status, answer.text
-    assert names_of(client) == before
+    assert names_of(owner) == before
     assert portal.uploads() == []
 
 
-def test_what_is_no_form_is_refused(client: httpx.Client) -> None:
-    broken = client.post(
+def test_what_is_no_form_is_refused(owner: httpx.Client) -> None:
+    broken = owner.post(
         "/api/uploads/", headers={"Content-Type": "multipart/form-data; boundary=x"}, content=b"--y\r\n\r\nabc"
     )
-    bare = client.post("/api/uploads/", headers={"Content-Type": "multipart/form-data"}, content=b"abc")
+    bare = owner.post("/api/uploads/", headers={"Content-Type": "multipart/form-data"}, content=b"abc")
 
     assert [broken.status_code, bare.status_code] == [400, 400]

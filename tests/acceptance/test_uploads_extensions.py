@@ -12,30 +12,13 @@ from typing import Any
 import httpx
 import pytest
 from blake3 import blake3
-from intake_site import BEARER, BYTES, OWNER, TUS, Portal, offset_of, opened, sent
+from intake_site import BEARER, BYTES, MAX_UPLOAD_BYTES, OWNER, TUS, Portal, offset_of, opened, sent
 
 from scientistcloud.uploads.folder import Limits
 from scientistcloud.uploads.metadata import encode
 from scientistcloud.uploads.processor import UploadProcessor
 
 METADATA = {"Upload-Metadata": encode({"filename": "scan.tif"})}
-
-
-@pytest.fixture(scope="module")
-def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portal]:
-    portal = Portal(
-        tmp_path_factory.mktemp("portal"),
-        {"SCIENTISTCLOUD_MAX_UPLOAD_BYTES": "100000000", "SCIENTISTCLOUD_DISK_RESERVE_BYTES": "0"},
-    )
-    portal.start()
-    yield portal
-    portal.stop()
-
-
-@pytest.fixture
-def client(portal: Portal) -> Iterator[httpx.Client]:
-    with portal.client() as client:
-        yield client
 
 
 def created(client: httpx.Client, content: bytes = b"", **headers: str) -> httpx.Response:
@@ -131,10 +114,12 @@ def test_a_deferred_length_that_is_none_is_refused(client: httpx.Client, headers
 
 def test_an_upload_of_unknown_length_is_held_to_the_limit(portal: Portal, client: httpx.Client) -> None:
     place = deferred(client).headers["Location"]
-    declared = client.patch(place, headers=BYTES | {"Upload-Offset": "0", "Upload-Length": "100000001"})
+    declared = client.patch(
+        place, headers=BYTES | {"Upload-Offset": "0", "Upload-Length": str(MAX_UPLOAD_BYTES + 1)}
+    )
     assert declared.status_code == 413
     with socket.create_connection(("127.0.0.1", portal.port), timeout=60) as line:
-        headers = BYTES | {"Upload-Offset": "0", "Content-Length": "100000001"}
+        headers = BYTES | {"Upload-Offset": "0", "Content-Length": str(MAX_UPLOAD_BYTES + 1)}
         text = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         line.sendall(f"PATCH {place} HTTP/1.1\r\nHost: 127.0.0.1\r\n{text}\r\n".encode())
 
@@ -309,7 +294,6 @@ def test_a_whole_that_a_crash_stopped_is_put_together_by_the_next_start(
     portal: Portal, client: httpx.Client
 ) -> None:
     parts = [part(client, content) for content in (b"abc", b"def")]
-    portal.stop()
     with portal.store() as store:  # the state that a kill leaves between the answer and the last part
         processor = UploadProcessor(store, data_dir=portal.data_dir, limits=Limits(disk_reserve_bytes=0))
         found = [processor.known(place.rpartition("/")[2]) for place in parts]
@@ -321,7 +305,7 @@ def test_a_whole_that_a_crash_stopped_is_put_together_by_the_next_start(
         writing.checkpoint()
         writing.close()
 
-    portal.start()
+        UploadProcessor(store, data_dir=portal.data_dir).recover()
 
     place = f"/api/uploads/{upload.upload_id}"
     assert client.head(place, headers=TUS).headers["Upload-Offset"] == "6"

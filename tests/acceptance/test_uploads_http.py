@@ -8,38 +8,24 @@ import hashlib
 import http.client
 import random
 import socket
+import subprocess
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
-from intake_site import BEARER, BYTES, OWNER, TOKEN, TUS, Portal, offset_of, opened, sent
+from intake_site import BEARER, BYTES, MAX_UPLOAD_BYTES, OWNER, TOKEN, TUS, Portal, offset_of, opened, sent
 
 from scientistcloud.access import tokens
+from scientistcloud.assembly import open_store
 from scientistcloud.records import DatasetStatus, Person
 from scientistcloud.uploads.folder import Limits
 from scientistcloud.uploads.metadata import encode
 from scientistcloud.uploads.processor import UploadProcessor
 
 CONTENT = bytes(range(256)) * 40
-
-
-@pytest.fixture(scope="module")
-def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portal]:
-    portal = Portal(
-        tmp_path_factory.mktemp("portal"),
-        {"SCIENTISTCLOUD_MAX_UPLOAD_BYTES": "2000000000", "SCIENTISTCLOUD_DISK_RESERVE_BYTES": "0"},
-    )
-    portal.start()
-    yield portal
-    portal.stop()
-
-
-@pytest.fixture
-def client(portal: Portal) -> Iterator[httpx.Client]:
-    with portal.client() as client:
-        yield client
 
 
 def location(answer: httpx.Response) -> str:
@@ -190,7 +176,7 @@ def test_what_the_server_speaks_is_told(client: httpx.Client) -> None:
         "concatenation",
     }
     assert answer.headers["Tus-Checksum-Algorithm"] == "sha1,sha256,blake3"
-    assert answer.headers["Tus-Max-Size"] == "2000000000"
+    assert answer.headers["Tus-Max-Size"] == str(MAX_UPLOAD_BYTES)
 
 
 def test_an_upload_can_be_ended(portal: Portal, client: httpx.Client) -> None:
@@ -222,7 +208,7 @@ def test_a_length_that_is_none_is_refused(client: httpx.Client, length: str) -> 
     assert "Upload-Length" in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("length", [str(10**15), "9" * 300, "2000000001"])
+@pytest.mark.parametrize("length", [str(10**15), "9" * 300, str(MAX_UPLOAD_BYTES + 1)])
 def test_a_length_beyond_the_limit_is_refused(client: httpx.Client, length: str) -> None:
     answer = client.post(
         "/api/uploads/", headers=TUS | {"Upload-Length": length, "Upload-Metadata": encode({"filename": "a"})}
@@ -511,20 +497,25 @@ def test_the_newest_writer_wins_across_two_processes_too(portal: Portal, client:
     assert len(portal.jobs_of(answer.headers["Dataset-UUID"])) == 1
 
 
-def answers_meanwhile(client: httpx.Client, work: Callable[[], None]) -> int:
-    """How often the portal says that it lives while `work` waits for an answer."""
+def answers_meanwhile(
+    client: httpx.Client, work: Callable[[], None], *, at_20: Callable[[], None] | None = None
+) -> int:
+    """How often the portal says that it lives while `work` waits for an answer; `at_20` is called at the 20th."""
     thread = threading.Thread(target=work)
     thread.start()
     answers = 0
     while thread.is_alive():
         assert client.get("/healthz").status_code == 200
         answers += thread.is_alive()
+        if answers == 20 and at_20 is not None:
+            at_20()
     thread.join()
     return answers
 
 
+@pytest.mark.parametrize("stopped_for_good", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_the_portal_answers_while_a_request_waits_for_an_upload_that_is_held(
-    portal: Portal, client: httpx.Client
+    portal: Portal, client: httpx.Client, stopped_for_good: bool
 ) -> None:
     """A process was stopped in the middle of a block: whoever takes over has to wait for it."""
     place = location(opened(client, 4))
@@ -537,15 +528,17 @@ def test_the_portal_answers_while_a_request_waits_for_an_upload_that_is_held(
 
     with writer.open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        answers = answers_meanwhile(client, take_over)
+        let_go = None if stopped_for_good else lambda: fcntl.flock(held, fcntl.LOCK_UN)
+        answers = answers_meanwhile(client, take_over, at_20=let_go)
 
-    assert statuses == [503]  # in passing, so never a 4xx
     assert answers >= 20
-    assert sent(client, place, 0, b"abcd").status_code == 204
+    assert statuses == [503 if stopped_for_good else 204]  # in passing, so never a 4xx
+    known = offset_of(client, place)
+    assert sent(client, place, known, b"abcd"[known:]).status_code == 204
 
 
 def test_the_portal_answers_while_a_checksum_is_computed(portal: Portal, client: httpx.Client) -> None:
-    content = random.Random(1).randbytes(64 * 2**20)
+    content = random.Random(1).randbytes(32 * 2**20)
     place = location(opened(client, len(content)))
     digest = base64.b64encode(hashlib.sha1(content).digest()).decode()
     headers = BYTES | {"Upload-Offset": "0", "Upload-Checksum": f"sha1 {digest}"}
@@ -600,50 +593,69 @@ def test_many_small_uploads_at_once_each_make_their_own_data_set(portal: Portal,
 # -- limits --------------------------------------------------------------------------------------
 
 
+RACER = """
+import sys
+from pathlib import Path
+from threading import Thread
+from scientistcloud import UploadProcessor, open_store
+from scientistcloud.errors import TooLarge
+from scientistcloud.uploads.folder import Limits
+
+folder = Path(sys.argv[1])
+store = open_store(f"sqlite:///{folder / 'scientistcloud.db'}")
+processor = UploadProcessor(store, data_dir=folder, limits=Limits(quota_bytes=1000, disk_reserve_bytes=0))
+
+def race():
+    try:
+        processor.open_upload(user="ada", path="a.tif", length_bytes=600)
+        said.append("opened")
+    except TooLarge:
+        said.append("refused")
+
+said = []
+print("ready", flush=True)
+sys.stdin.readline()
+threads = [Thread(target=race) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(*said)
+"""
+
+
 def test_uploads_that_race_for_a_quota_do_not_take_the_same_room(tmp_path: Path) -> None:
-    settings = {"SCIENTISTCLOUD_QUOTA_BYTES": "1000", "SCIENTISTCLOUD_DISK_RESERVE_BYTES": "0"}
-    portals = [Portal(tmp_path, settings) for _ in range(2)]  # two processes on one data folder
-    answers: list[int] = []
+    open_store(f"sqlite:///{tmp_path / 'scientistcloud.db'}").close()
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)  # two processes on one data folder
+    ]
+    for racer in racers:
+        assert racer.stdout is not None
+        assert racer.stdout.readline() == "ready\n"
 
-    def race(portal: Portal) -> None:
-        with portal.client() as client:
-            answers.append(opened(client, 600).status_code)
+    said = []
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    for racer in racers:
+        said += racer.communicate(timeout=120)[0].split()
 
-    try:
-        for portal in portals:
-            portal.start()
-        threads = [threading.Thread(target=race, args=(portal,)) for portal in portals * 4]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(120)
-    finally:
-        for portal in portals:
-            portal.stop()
-
-    assert sorted(answers) == [201] + [413] * 7
-
-
-def test_open_uploads_are_counted_and_what_exceeds_them_is_told(tmp_path: Path) -> None:
-    settings = {"SCIENTISTCLOUD_MAX_OPEN_UPLOADS": "2", "SCIENTISTCLOUD_DISK_RESERVE_BYTES": "0"}
-    portal = Portal(tmp_path, settings)
-    portal.start()
-    try:
-        with portal.client() as client:
-            first, second = opened(client, 3), opened(client, 3)
-            refused = opened(client, 3)
-            assert (refused.status_code, refused.json()["error"]) == (429, "TooMany")
-            sent(client, location(first), 0, b"abc")
-            assert opened(client, 3).status_code == 201  # one is complete
-            client.delete(location(second), headers=TUS)
-            assert opened(client, 3).status_code == 201
-            assert opened(client, 3).status_code == 429
-    finally:
-        portal.stop()
+    assert sorted(said) == ["opened"] + ["refused"] * 7
 
 
-def test_the_quota_is_checked_when_an_upload_is_opened(tmp_path: Path) -> None:
-    portal = Portal(tmp_path, {"SCIENTISTCLOUD_QUOTA_BYTES": "1000", "SCIENTISTCLOUD_DISK_RESERVE_BYTES": "0"})
+def test_what_exceeds_a_limit_is_told_when_an_upload_is_opened(tmp_path: Path) -> None:
+    portal = Portal(
+        tmp_path,
+        {
+            "SCIENTISTCLOUD_QUOTA_BYTES": "1000",
+            "SCIENTISTCLOUD_MAX_OPEN_UPLOADS": "2",
+            "SCIENTISTCLOUD_DISK_RESERVE_BYTES": "0",
+        },
+    )
     portal.start()
     try:
         with portal.client() as client:
@@ -651,9 +663,15 @@ def test_the_quota_is_checked_when_an_upload_is_opened(tmp_path: Path) -> None:
             refused = opened(client, 500)
             assert refused.status_code == 413
             assert "400 are left of your 1000" in refused.json()["detail"]
+            second = opened(client, 3)
+            refused = opened(client, 3)
+            assert (refused.status_code, refused.json()["error"]) == (429, "TooMany")
+            client.delete(location(second), headers=TUS)
             sent(client, location(first), 0, bytes(600))
             assert opened(client, 401).status_code == 413
-            assert opened(client, 400).status_code == 201
-            assert len(portal.uploads()) == 1
+            assert opened(client, 300).status_code == 201
+            assert opened(client, 100).status_code == 201
+            assert len(portal.uploads()) == 2
+            assert opened(client, 0).status_code == 429
     finally:
         portal.stop()
