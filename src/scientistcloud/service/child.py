@@ -16,6 +16,7 @@ import resource
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -90,9 +91,11 @@ def _attempt(tasks: Mapping[str, Task], service: socket.socket) -> int:
     """Run the task that the order names; 0 when the service was told how it ended."""
     with service.makefile("rb") as lines:
         order = json.loads(lines.readline())
+    reports = _Reports(service)
     answer: dict[str, Any]
     try:
-        work = _work(order, service)
+        paths = {name: Path(order[name]) for name in ("source", "output", "keep")}
+        work = Work(**{**order, **paths}, report=reports.report)
         # Wide: address space is mapped far beyond what is used. What is used is watched by the service.
         wide = 2 * work.memory_bytes + 2 * _GIB
         resource.setrlimit(resource.RLIMIT_DATA, (wide, wide))
@@ -110,23 +113,49 @@ def _attempt(tasks: Mapping[str, Task], service: socket.socket) -> int:
         if not isinstance(failed, ScientistCloudError):
             traceback.print_exc()
         line = _encoded({"error": asdict(_described(failed))})
-    service.sendall(line)
+    reports.end(line)
     return 0
 
 
-def _work(order: dict[str, Any], service: socket.socket) -> Work:
-    last = -math.inf
+class _Reports:
+    """Progress on its way to the service: a line at once, then one a tenth of a second, the latest always."""
 
-    def report(fraction: float, step: str) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last < _REPORT_SECONDS:
-            return
-        last = now
-        service.sendall(_encoded({"fraction": float(fraction), "step": str(step)[:200]}))
+    def __init__(self, service: socket.socket) -> None:
+        self._service = service
+        self._lock = threading.Lock()
+        self._sent = -math.inf
+        self._waiting = b""
 
-    paths = {name: Path(order[name]) for name in ("source", "output", "keep")}
-    return Work(**{**order, **paths}, report=report)
+    def report(self, fraction: float, step: str) -> None:
+        line = _encoded({"fraction": float(fraction), "step": str(step)[:200]})
+        with self._lock:
+            left = self._sent + _REPORT_SECONDS - time.monotonic()
+            if self._waiting:
+                self._waiting = line
+            elif left <= 0:
+                self._send(line)
+            else:
+                # A task may be silent for minutes after this, and it is what people should see meanwhile.
+                self._waiting = line
+                later = threading.Timer(left, self._send_what_waits)
+                later.daemon = True
+                later.start()
+
+    def end(self, line: bytes) -> None:
+        """The last line; nothing comes after it."""
+        with self._lock:
+            self._waiting = b""
+            self._service.sendall(line)
+
+    def _send_what_waits(self) -> None:
+        with self._lock, suppress(OSError):
+            line, self._waiting = self._waiting, b""
+            if line:
+                self._send(line)
+
+    def _send(self, line: bytes) -> None:
+        self._sent = time.monotonic()
+        self._service.sendall(line)
 
 
 def _encoded(message: dict[str, Any]) -> bytes:
