@@ -60,15 +60,16 @@ def main(url: str) -> None:
 
 
 def work(queue: JobQueueManager, worker_id: str) -> None:
-    """Claim and run jobs until none has come for three seconds."""
-    job = queue.get_next_job(worker_id, wait_seconds=3)
-    while job is not None:
+    """Claim and run jobs until all have ended."""
+    while queue.stats().by_status["completed"] < 4:
+        job = queue.get_next_job(worker_id, wait_seconds=0.5)
+        if job is None:
+            continue
         counted = 0
         for n in range(job.parameters["until"]):
             counted += 1
             job = queue.heartbeat(job, progress=n / job.parameters["until"])
         queue.complete_job(job, {"counted": counted})
-        job = queue.get_next_job(worker_id, wait_seconds=3)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def mongodb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server = MongoServer(tmp_path_factory.mktemp("mongodb"))
     server.start()
     yield f"mongodb://{server.address}"
-    server.stop()
+    server.kill()
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ def say(*words: object) -> None:
     os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
-def work(url: str, worker_id: str, lease_seconds: str, seconds_a_job: str, patience_seconds: str = "2") -> None:
+def work(url: str, worker_id: str, lease_seconds: str, seconds_a_job: str, patience_seconds: str = "60") -> None:
     """Claim and complete until nothing has come for so long; says each completed job."""
     queue = JobQueueManager(open_store(url), lease_seconds=float(lease_seconds))
     say("ready")

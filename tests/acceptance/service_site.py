@@ -5,18 +5,20 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pymongo
 import pytest
 
 from mongo_server import drop, new_database
@@ -31,13 +33,15 @@ SHORT_LEASE_SECONDS = 1.5
 PIECES = 20
 
 WORKER = """
-import sys
+import os, sys
 from scientistcloud import BackgroundService, logs, open_store
+from scientistcloud.database.sqlite import locking
 from scientistcloud.errors import ScientistCloudError
 from scientistcloud.settings import read_settings
 
 settings = read_settings()
 logs.configure(settings.log_format)
+locking.PATIENCE_SECONDS = float(os.environ.get("LOCK_PATIENCE_SECONDS", locking.PATIENCE_SECONDS))
 try:
     BackgroundService(
         open_store(settings.store_url), data_dir=settings.data_dir, worker_id=sys.argv[1], slots=int(sys.argv[2]),
@@ -113,11 +117,13 @@ class Site:
         slots: int = 1,
         tasks: tuple[str, ...] = ("service_tasks:Trial",),
         on: Sequence[str] = (),
+        lock_patience_seconds: float = 5.0,
         **settings: object,
     ) -> WorkerProcess:
         """A worker that has come up or failed. Without `tasks` it is the command, with all that is installed.
 
-        `on`: words before the command that make another host of this one.
+        `on`: words before the command that make another host of this one. `lock_patience_seconds`: after which an
+        embedded database that somebody else writes to does not answer.
         """
         command = ["-c", WORKER, name, str(slots), *tasks]
         if not tasks:
@@ -136,6 +142,7 @@ class Site:
                 env={
                     **os.environ,
                     "PYTHONPATH": str(Path(__file__).parent),
+                    "LOCK_PATIENCE_SECONDS": str(lock_patience_seconds),
                     **{f"SCIENTISTCLOUD_{key}": str(value) for key, value in given.items()},
                 },
             )
@@ -201,6 +208,20 @@ class Site:
         """The job, once it has ended and its worker has written that to the data set."""
         eventually(lambda: self.found(job_id).status.ended, f"ended: {self.found(job_id)}")
         return self.found(job_id)
+
+    def hurry(self, job_id: str) -> None:
+        """End the pause before the job's retry, as if it had passed."""
+        now = datetime.now(UTC)
+        if self.database_url:
+            with pymongo.MongoClient[dict[str, Any]](self.database_url) as client:
+                jobs = client.get_default_database().jobs
+                document = jobs.find_one({"job_id": job_id})
+                jobs.replace_one({"job_id": job_id, "status": "pending"}, {**(document or {}), "run_at": now})
+        else:
+            with closing(sqlite3.connect(self.settings.folder.database)) as connection, connection:
+                connection.execute(
+                    "UPDATE jobs SET run_at = ? WHERE job_id = ? AND status = 'pending'", (now.timestamp(), job_id)
+                )
 
     def settled(self, dataset_uuid: str, status: DatasetStatus) -> ConversionTarget:
         eventually(lambda: self.target(dataset_uuid).status is status, f"{status}: {self.target(dataset_uuid)}")

@@ -10,32 +10,49 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
+import pymongo
 import pytest
 from cut_line import line_to
 from service_site import Site, eventually
 from test_serve import serving
 
-from mongo_server import MongoServer
+from mongo_server import MongoServer, new_database
 from scientistcloud import JobQueueManager, open_store
 from scientistcloud.errors import IncompatibleInstallation, InvalidSettings, Unavailable
 from scientistcloud.ports import Store
 from scientistcloud.records import DatasetStatus, JobStatus
 
 HASTY = "?timeoutMS=3000"
+HASTIER = "?timeoutMS=1500"  # for programs that try again by themselves
+NO_ANSWER_SECONDS = 0.5
+"""So long is waited for an answer that cannot come."""
 
 
-@pytest.fixture
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoServer]:
-    """A server of the test's own, which it may harm."""
+@pytest.fixture(scope="module")
+def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoServer]:
     server = MongoServer(tmp_path_factory.mktemp("mongodb"))
     server.start()
     yield server
-    server.stop()
+    server.kill()
 
 
 @pytest.fixture
-def store(server: MongoServer) -> Iterator[Store]:
-    store = open_store(f"mongodb://{server.address}/cut{HASTY}")
+def server(_server: MongoServer) -> Iterator[MongoServer]:
+    """A server that runs, and that the test may harm."""
+    yield _server
+    if not _server.runs:
+        _server.start()
+
+
+@pytest.fixture
+def database(server: MongoServer) -> str:
+    """The address of a database of the test's own on it, without options."""
+    return new_database(f"mongodb://{server.address}")
+
+
+@pytest.fixture
+def store(database: str) -> Iterator[Store]:
+    store = open_store(database + HASTY)
     yield store
     store.close()
 
@@ -75,7 +92,7 @@ def test_a_server_that_is_gone_is_no_empty_queue_and_is_found_again(
         lambda: store.targets.get("x"),
         lambda: create(store),
     ):
-        with pytest.raises(Unavailable, match=server.address):
+        with pytest.raises(Unavailable, match=server.address), pymongo.timeout(NO_ANSWER_SECONDS):
             ask()
     before = store.change_mark()  # asks nothing of the server, so that no page hangs
     assert store.change_mark() == before
@@ -91,9 +108,10 @@ def test_a_server_that_is_gone_is_no_empty_queue_and_is_found_again(
 
 
 def test_a_server_that_is_not_there_is_said_in_one_line(server: MongoServer) -> None:
-    server.stop()
+    server.kill()
 
-    with pytest.raises(Unavailable, match=rf"{server.address}.*is it running") as refused:
+    said = pytest.raises(Unavailable, match=rf"{server.address}.*is it running")
+    with said as refused, pymongo.timeout(NO_ANSWER_SECONDS):
         open_store(f"mongodb://{server.address}/nobody{HASTY}")
 
     assert "\n" not in str(refused.value)
@@ -114,9 +132,9 @@ def test_an_address_that_cannot_be_used_says_what_is_wrong(url: str, why: str) -
 
 
 def test_a_password_is_in_no_message(server: MongoServer) -> None:
-    server.stop()
+    server.kill()
 
-    with pytest.raises(Unavailable) as refused:
+    with pytest.raises(Unavailable) as refused, pymongo.timeout(NO_ANSWER_SECONDS):
         open_store(f"mongodb://ada:s3cret@{server.address}/nobody{HASTY}")
 
     assert "s3cret" not in str(refused.value)
@@ -138,11 +156,11 @@ def test_a_database_of_a_newer_version_is_refused(server: MongoServer, store: St
     ids=["after the token", "after the claim"],
 )
 def test_a_claim_whose_answer_is_lost_is_taken_back_after_its_lease(
-    server: MongoServer, store: Store, words: tuple[bytes, ...], left: str
+    server: MongoServer, database: str, store: Store, words: tuple[bytes, ...], left: str
 ) -> None:
     job_id = create(store)
     with line_to(server.address) as line:
-        far = open_store(f"mongodb://{line.address}/cut{HASTY}")
+        far = open_store(database.replace(server.address, line.address) + HASTY)
         try:
             line.cut_after(*words)
             with pytest.raises(Unavailable):
@@ -160,9 +178,11 @@ def test_a_claim_whose_answer_is_lost_is_taken_back_after_its_lease(
     assert (job.job_id, job.worker_id, job.token > before.token) == (job_id, "bob", True)
 
 
-def test_what_was_said_and_not_heard_is_said_again_without_harm(server: MongoServer, store: Store) -> None:
+def test_what_was_said_and_not_heard_is_said_again_without_harm(
+    server: MongoServer, database: str, store: Store
+) -> None:
     with line_to(server.address) as line:
-        far = open_store(f"mongodb://{line.address}/cut{HASTY}")
+        far = open_store(database.replace(server.address, line.address) + HASTY)
         try:
             queue = JobQueueManager(far)
             dataset_uuid = str(uuid.uuid4())
@@ -191,11 +211,11 @@ def test_what_was_said_and_not_heard_is_said_again_without_harm(server: MongoSer
 
 
 def test_a_worker_goes_on_after_its_server_was_killed_in_the_middle_of_a_job(
-    server: MongoServer, tmp_path: Path
+    server: MongoServer, database: str, tmp_path: Path
 ) -> None:
-    site = Site(tmp_path, database_url=f"mongodb://{server.address}/site{HASTY}")
+    site = Site(tmp_path, database_url=database)
     try:
-        worker = site.worker()
+        worker = site.worker(DATABASE_URL=site.database_url + HASTIER)
         dataset = site.dataset()
         job_id = site.job(dataset, does="hold")
         site.started(dataset)
@@ -214,11 +234,11 @@ def test_a_worker_goes_on_after_its_server_was_killed_in_the_middle_of_a_job(
 
 
 def test_a_worker_without_its_server_for_a_lease_ends_its_work_and_does_it_again_afterwards(
-    server: MongoServer, tmp_path: Path
+    server: MongoServer, database: str, tmp_path: Path
 ) -> None:
-    site = Site(tmp_path, lease_seconds=2, database_url=f"mongodb://{server.address}/site{HASTY}")
+    site = Site(tmp_path, lease_seconds=2, database_url=database)
     try:
-        worker = site.worker()
+        worker = site.worker(DATABASE_URL=site.database_url + HASTIER)
         dataset = site.dataset()
         job_id = site.job(dataset, does="hold")
         first = site.started(dataset)
@@ -243,9 +263,9 @@ def test_a_worker_without_its_server_for_a_lease_ends_its_work_and_does_it_again
 
 
 def test_a_portal_says_that_its_server_is_gone_and_is_ready_once_it_is_back(
-    server: MongoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: MongoServer, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SCIENTISTCLOUD_DATABASE_URL", f"mongodb://{server.address}/portal{HASTY}")
+    monkeypatch.setenv("SCIENTISTCLOUD_DATABASE_URL", database + HASTIER)
     with serving(tmp_path) as process, httpx.Client(timeout=30) as client:
         address = json.loads((tmp_path / "portal.json").read_text())["address"]
         assert client.get(f"{address}/readyz").json() == {"status": "ready"}

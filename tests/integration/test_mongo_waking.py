@@ -50,7 +50,7 @@ def eventually(what: Callable[[], object]) -> None:
 def watches(waking: Waking) -> None:
     """Until it listens: a change stream tells only of what comes after its beginning."""
     waking.mark()
-    waking.sleep(0.5, None)
+    waking.sleep(0.3, None)
 
 
 def test_a_sleeper_is_woken_by_what_another_process_creates(waking: Waking, other: Store) -> None:
@@ -99,7 +99,8 @@ def test_a_sleeper_wakes_when_a_job_is_due_and_not_for_nothing(waking: Waking) -
 
 
 @pytest.mark.parametrize("waking", ["by change streams"], indirect=True)
-def test_nobody_watches_once_nobody_cares(waking: Waking) -> None:
+def test_nobody_watches_once_nobody_cares(waking: Waking, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scientistcloud.database.mongo.waking._WANTED_SECONDS", 0.5)
     watches(waking)
     assert waking.watching
 

@@ -79,8 +79,11 @@ def _tasks_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [str(Path(__file__).parents[1] / "acceptance"), *sys.path])
 
 
-def test_no_statement_of_a_service_knows_a_person(store: Store, tmp_path: Path) -> None:
-    datasets = [a_dataset(store, tmp_path), a_dataset(store, tmp_path, does="read_damaged")]
+def test_no_statement_of_a_service_knows_a_person_and_progress_is_written_four_times_a_second_at_most(
+    store: Store, tmp_path: Path
+) -> None:
+    slow = a_dataset(store, tmp_path, seconds=1)
+    datasets = [slow, a_dataset(store, tmp_path, does="read_damaged")]
 
     statements = statements_of_a_service(store, tmp_path, datasets)
 
@@ -88,14 +91,7 @@ def test_no_statement_of_a_service_knows_a_person(store: Store, tmp_path: Path) 
     assert [statement for statement in statements if ABOUT_PEOPLE.search(statement)] == []
     whole = re.compile(r'find(AndModify)? visstoredatas (?!.*"(projection|fields)": \{"(?!_id))')
     assert [statement for statement in statements if whole.match(statement)] == []
-
-
-def test_progress_is_written_at_most_four_times_a_second(store: Store, tmp_path: Path) -> None:
-    dataset = a_dataset(store, tmp_path, seconds=1.5)
-
-    statements = statements_of_a_service(store, tmp_path, [dataset])
-
-    (job,) = JobQueueManager(store).list_jobs(dataset_uuid=dataset)
+    (job,) = JobQueueManager(store).list_jobs(dataset_uuid=slow)
     assert job.started_at is not None
     assert job.finished_at is not None
     seconds = (job.finished_at - job.started_at).total_seconds()
