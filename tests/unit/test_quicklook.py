@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from scientistcloud.omezarr import quicklook
 from scientistcloud.omezarr.image import Array, Axis, AxisKind, Coordinate, Image
-from scientistcloud.omezarr.quicklook import look, plan
+from scientistcloud.omezarr.quicklook import look, plan, plan_array
 from scientistcloud.testing.arrays import ArrayReader, image_of
 
 KINDS = {"t": AxisKind.TIME, "c": AxisKind.CHANNEL}
@@ -48,6 +48,27 @@ def test_seconds_for_any_size(
     assert all(count >= few for count, few in zip(counts, least, strict=True)), counts
     assert prod(counts) <= quicklook.VOXELS
     assert quicklook._cheapest(image, planned.picks)[1] < 10
+
+
+@pytest.mark.parametrize(
+    ("shape", "block"),
+    [
+        ((256, 256, 256, 256), (1, 1, 256, 256)),  # 8 GiB, a chunk for each frame
+        ((100, 100, 2048, 2048), (1, 1, 2048, 2048)),  # 78 GiB, large frames
+        ((512, 512, 128, 128), (8, 8, 16, 16)),
+        ((4, 5, 6, 7), None),
+    ],
+)
+def test_a_scan_of_any_size_is_looked_at_in_seconds(shape: tuple[int, ...], block: tuple[int, ...] | None) -> None:
+    image = huge(shape, "abyx", block)
+
+    planned = plan_array(image)
+
+    assert planned is not None
+    counts = [len(pick) for pick in planned.picks]
+    assert all(count >= min(n, 5) for count, n in zip(counts, shape, strict=True)), counts
+    assert prod(counts) <= quicklook.VOXELS
+    assert quicklook._cheapest(image, planned.picks)[1] <= 10
 
 
 def test_what_would_take_long_is_not_looked_at() -> None:

@@ -5,7 +5,7 @@ A reader describes what it found as a `Source` of images and hands out regions; 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -131,6 +131,8 @@ class PlainArray:
     #: Shown the values of each shard, and where it begins: once for each, from several threads, in about the order
     #: of their places, before any image is read. So a reader can make images of the array while it is written.
     seen: Callable[[tuple[int, ...], Array], None] | None = None
+    #: Images of a quick look at it, of the image of what was picked, which indices along each axis, and the values.
+    sketch: Callable[[Image, tuple[range, ...], Array], Sequence[tuple[Image, Array]]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ _READ_SECONDS = 3e-4  # for each call of a reader
 _BYTES_A_SECOND = 400e6  # of a reader, decoding included
 _HELD_BYTES = 64 << 20  # read at once
 _LEAST_SIDE = 64  # pixels
+_LEAST_INDICES = 8  # of an axis of a scan
 
 Picks = tuple[range, ...]
 """For each axis which pixels are picked: evenly spaced."""
@@ -56,13 +57,39 @@ def plan(image: Image) -> Plan | None:
     return best[0] if best and best[1] <= _MOST_SECONDS else None
 
 
+def plan_array(image: Image) -> Plan | None:
+    """As `plan`, for an array whose axes are equals: rows and columns of a scan, and those of its frames.
+
+    The longest axis is thinned until few enough are left, and then the longest of those that make reading cheaper.
+    """
+    steps = [1] * len(image.shape)
+    while True:
+        picks = _picks(image, steps)
+        few = prod(map(len, picks)) <= VOXELS
+        alone, seconds = _cheapest(image, picks)
+        if few and seconds <= _COST_SECONDS:
+            return Plan(picks, alone)
+        thinner = [i for i, pick in enumerate(picks) if len(pick) > _LEAST_INDICES]
+        if few:
+            thinner = [i for i in thinner if _cheapest(image, _picks(image, _halved(steps, i)))[1] < 0.9 * seconds]
+        if not thinner:
+            return Plan(picks, alone) if few and seconds <= _MOST_SECONDS else None
+        steps = _halved(steps, max(thinner, key=lambda i: len(picks[i])))
+
+
 def look(reader: Reader, index: int, image: Image, *, report: Callable[[], None]) -> tuple[Image, Array] | None:
     """The quick look at image `index` of `reader`, as an image with its values; None where it would take long.
 
     `report` is called between reads; what it raises ends the look.
     """
-    if (planned := plan(image)) is None:
-        return None
+    planned = plan(image)
+    return None if planned is None else picked(reader, index, image, planned, report=report)
+
+
+def picked(
+    reader: Reader, index: int, image: Image, planned: Plan, *, report: Callable[[], None]
+) -> tuple[Image, Array]:
+    """What was planned, as `look` gives it."""
     values = np.empty([len(pick) for pick in planned.picks], image.dtype)
     for region, inside, into in _reads(image, planned):
         report()
@@ -77,7 +104,7 @@ def _candidates(image: Image) -> Iterator[Picks]:
     for level in levels:
         steps = list(level.factors)
         while True:
-            yield tuple(_pick(n, step) for n, step in zip(image.shape, steps, strict=True))
+            yield _picks(image, steps)
             if all(steps[i] >= image.shape[i] for i in free):
                 break
             for i in free:
@@ -89,10 +116,18 @@ def _candidates(image: Image) -> Iterator[Picks]:
     for i in range(len(steps) - 2):
         while image.axes[i].kind is AxisKind.SPACE and steps[i] < image.shape[i]:
             steps[i] *= 2
-            yield tuple(_pick(n, step) for n, step in zip(image.shape, steps, strict=True))
+            yield _picks(image, steps)
     while max(n // step for n, step in zip(image.shape[-2:], steps[-2:], strict=True)) > _LEAST_SIDE:
         steps[-2:] = [2 * step for step in steps[-2:]]
-        yield tuple(_pick(n, step) for n, step in zip(image.shape, steps, strict=True))
+        yield _picks(image, steps)
+
+
+def _picks(image: Image, steps: Sequence[int]) -> Picks:
+    return tuple(_pick(n, step) for n, step in zip(image.shape, steps, strict=True))
+
+
+def _halved(steps: Sequence[int], axis: int) -> list[int]:
+    return [2 * step if i == axis else step for i, step in enumerate(steps)]
 
 
 def _pick(length: int, step: int) -> range:

@@ -101,8 +101,8 @@ def convert(
             described = reader.describe()
             recipe = recipe_of(sensor, options, writing, form)
             _make(made)
-            large = _size(described.images[0]) >= QUICKLOOK_FROM_BYTES
-            if quicklook is not None and large and not described.arrays:  # of arrays, images are yet to be made
+            first = described.arrays[0].image if described.arrays else described.images[0]
+            if quicklook is not None and _size(first) >= QUICKLOOK_FROM_BYTES:
                 report(0.0, "quick look")
                 quick_look(reader, described, quicklook, partial=partial, report=report)
             written = write(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from scientistcloud.layout import PREVIEW
 from scientistcloud.omezarr.disk import disk, sync
-from scientistcloud.omezarr.image import Array, Reader, Region, Source
+from scientistcloud.omezarr.grid import shard_of
+from scientistcloud.omezarr.image import Array, PlainArray, Reader, Region, Source
 from scientistcloud.omezarr.preview import write_preview
-from scientistcloud.omezarr.quicklook import look
+from scientistcloud.omezarr.quicklook import look, picked, plan_array
 from scientistcloud.omezarr.writer import Written, write
 from scientistcloud.tasks.contract import Report
 
@@ -32,33 +34,68 @@ def preview_of(made: Path, written: Written) -> None:
 
 
 def quick_look(reader: Reader, described: Source, target: Path, *, partial: Path, report: Report) -> None:
-    """Write a few pixels of the first image as a store with a preview, which then appears as `target`."""
-    looked = look(reader, 0, described.images[0], report=lambda: report(0.0, "quick look"))
+    """Write a few pixels of the source as a store with a preview, which then appears as `target`.
+
+    Of an array that is kept beside the images, they are picked from it, and the images are made of what was picked.
+    """
+
+    def told() -> None:
+        report(0.0, "quick look")
+
+    looked = (
+        _look_at_array(reader, described, told) if described.arrays else _look_at_image(reader, described, told)
+    )
     if looked is None:
         return
-    image, values = looked
     made = partial / target.name
     made.mkdir()
-    small = Source(sensor=described.sensor, images=(image,), reader=described.reader)
-    written = write(_Looked(small, values), small, made)
+    written = write(looked, looked.source, made)
     preview_of(made, written)
     made.with_name(PREVIEW).rename(made / PREVIEW)
     made.rename(target)
 
 
+def _look_at_image(reader: Reader, described: Source, report: Callable[[], None]) -> _Looked | None:
+    looked = look(reader, 0, described.images[0], report=report)
+    if looked is None:
+        return None
+    image, values = looked
+    return _Looked(replace(described, images=(image,), arrays=(), warnings=(), metadata={}), (values,))
+
+
+def _look_at_array(reader: Reader, described: Source, report: Callable[[], None]) -> _Looked | None:
+    array = described.arrays[0]
+    planned = plan_array(array.image)
+    if planned is None or array.sketch is None:
+        return None
+    small, values = picked(reader, len(described.images), array.image, planned, report=report)
+    images = array.sketch(small, planned.picks, values)
+    chunk = tuple(min(c, n) for c, n in zip(array.chunk, small.shape, strict=True))
+    kept = PlainArray(
+        image=small,
+        path=array.path,
+        chunk=chunk,
+        shard=shard_of(small.shape, chunk, item_bytes=small.dtype.itemsize),
+    )
+    source = replace(
+        described, images=tuple(image for image, _ in images), arrays=(kept,), warnings=(), metadata={}
+    )
+    return _Looked(source, (*(each for _, each in images), values))
+
+
 @dataclass(frozen=True, slots=True)
 class _Looked:
-    """The quick look as a reader: its one image lies in memory."""
+    """The quick look as a reader: all of it lies in memory."""
 
     source: Source
-    values: Array
+    #: Of the images, then of the arrays.
+    values: tuple[Array, ...]
 
     def describe(self) -> Source:
         return self.source
 
     def read(self, image: int, region: Region) -> Array:
-        del image  # there is one
-        return np.ascontiguousarray(self.values[region])
+        return np.ascontiguousarray(self.values[image][region])
 
     def close(self) -> None:
         """Nothing is held."""

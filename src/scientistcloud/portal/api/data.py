@@ -151,6 +151,13 @@ def publication(dataset: Dataset, settings: Settings) -> Publication | None:
     return Publication(f"quick{made.st_mtime_ns:x}-{made.st_ino:x}", folder.quicklook, quick=True)
 
 
+def preview_address(dataset: Dataset, shown: Publication) -> str:
+    """Where the preview of what is shown is fetched, in an address that changes with it."""
+    if shown.quick:
+        return f"/data/{dataset.uuid}/@{shown.token}/{PREVIEW}"
+    return f"/data/{dataset.uuid}/{PREVIEW}?v={shown.token}"
+
+
 def form_token(dataset: Dataset) -> int | None:
     """The token of the form that is in place; None before there is one."""
     return int(dataset.forms[-1]["token"]) if dataset.forms else None

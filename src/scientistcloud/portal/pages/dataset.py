@@ -14,7 +14,7 @@ from scientistcloud.access.rules import Action, may
 from scientistcloud.datasets import retiring
 from scientistcloud.datasets.wanted import CONVERSION_OPTIONS
 from scientistcloud.errors import NotFound
-from scientistcloud.portal.api.data import Publication, is_idx, pictures, publication
+from scientistcloud.portal.api.data import Publication, is_idx, pictures, preview_address, publication
 from scientistcloud.portal.api.datasets import TheProcessor
 from scientistcloud.portal.dependencies import ChangedDataset, SeenDataset, TheAsker, TheSettings, TheStore
 from scientistcloud.portal.forms import Picture, find_picture
@@ -61,6 +61,7 @@ def show(
         dataset=dataset,
         form=dataset.forms[-1] if dataset.forms else None,
         shown=shown,
+        preview=shown and preview_address(dataset, shown),
         row=row,
         state=words.state_of(row),
         jobs=jobs[::-1],

@@ -8,13 +8,14 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from scientistcloud.portal.api.data import form_token
-from scientistcloud.portal.dependencies import TheAsker, TheStore
+from scientistcloud.portal.api.data import preview_address, publication
+from scientistcloud.portal.dependencies import TheAsker, TheSettings, TheStore
 from scientistcloud.portal.live import Row, rows_of, snapshot
 from scientistcloud.portal.pages import words
 from scientistcloud.portal.pages.rendering import page, shape, size
 from scientistcloud.portal.pages.shell import FILTERS, shell
-from scientistcloud.records import Dataset
+from scientistcloud.records import Dataset, DatasetStatus
+from scientistcloud.settings import Settings
 
 router = APIRouter(include_in_schema=False)
 
@@ -26,6 +27,7 @@ def show(
     request: Request,
     asker: TheAsker,
     store: TheStore,
+    settings: TheSettings,
     q: Annotated[str, Query(max_length=200)] = "",
     show: Annotated[str, Query()] = "all",
     after: Annotated[str | None, Query()] = None,
@@ -50,7 +52,7 @@ def show(
         chosen=chosen,
         q=q.strip(),
         after=after,
-        cards=[_card(row) for row in rows_of(store, cards)],
+        cards=[_card(row, settings) for row in rows_of(store, cards)],
         deleted=bool(store.datasets.find(user=asker.person.email, deleted=True, limit=1)),
         more=_address(q, chosen, cards[-1].uuid) if more else None,
         rows=list(live.rows.values()),
@@ -64,13 +66,15 @@ def _address(q: str, chosen: str, after: str) -> str:
     return "/?" + urlencode({name: value for name, value in given.items() if value})
 
 
-def _card(row: Row) -> dict[str, Any]:
+def _card(row: Row, settings: Settings) -> dict[str, Any]:
     dataset = row.dataset
-    token = form_token(dataset)
+    # Where a conversion is at work on the first form, there may be a quick look.
+    shown = publication(dataset, settings) if dataset.forms or dataset.status is DatasetStatus.CONVERTING else None
     return {
         "dataset": dataset,
         "state": words.state_of(row),
-        "preview": None if token is None else f"/data/{dataset.uuid}/preview.webp?v={token}",
+        "preview": shown and preview_address(dataset, shown),
+        "quick": shown is not None and shown.quick,
         "facts": facts(dataset),
     }
 

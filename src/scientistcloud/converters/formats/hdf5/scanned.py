@@ -29,6 +29,7 @@ _MAPS = {
     "maximum_frame": "maximum over the scan",
 }
 _RATIO = "I0_over_It"
+_SKETCHED = ("sum", "mean_frame", "maximum_frame")  # what does not depend on how far picked pixels lie apart
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,8 +80,27 @@ def scanned(scan: Scan, tree: Tree, values: Values) -> Scanned:
             f"the scan ended early: {scan.missing} of its {scan.frames.size} points have no frame and are filled "
             f"with {scan.fill:g}"
         )
+
+    def sketch(small: Image, picks: tuple[range, ...], values: Array) -> list[tuple[Image, Array]]:
+        few = Maps(
+            values.shape,
+            values.dtype,
+            block=values.shape,
+            there=there[np.ix_(*picks[:2])],
+            good=None if good is None else good[np.ix_(*picks[2:])],
+            read=lambda region: values[region],
+        )
+        few.see((0, 0, 0, 0), values)
+        made = [_image(name, scan, small.axes, small.coordinates) for name in _SKETCHED]
+        return [(each, few.get(each.name, tuple(slice(0, n) for n in each.shape))) for each in made]
+
     array = PlainArray(
-        image=_whole(scan, axes, coordinates), path="data/0", chunk=chunk, shard=shard, seen=maps.see
+        image=_whole(scan, axes, coordinates),
+        path="data/0",
+        chunk=chunk,
+        shard=shard,
+        seen=maps.see,
+        sketch=sketch,
     )
     ratio = _ratio(scan, tree, read_all)
     if ratio is not None:
