@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from scientistcloud import JobQueueManager, open_store
 from scientistcloud.assembly import open_forms
+from scientistcloud.database.sqlite import locking
 from scientistcloud.records import Job
 
 UUID = "11111111-1111-4111-8111-111111111111"
@@ -57,7 +59,24 @@ def publish(data_dir: Path) -> None:
     say("DONE")
 
 
-PROGRAMS: dict[str, Callable[[Path], None]] = {each.__name__: each for each in (create_job, complete_job, publish)}
+def create_two_at_a_time(data_dir: Path) -> None:
+    locking.PATIENCE_SECONDS = 2.0  # a tenth of what each sync of the database file takes here
+    queues = [queue_on(data_dir) for _ in range(2)]
+
+    def create(queue: JobQueueManager) -> None:
+        for _ in range(500):
+            queue.create_job(dataset_uuid=UUID, job_type="dataset_conversion", parameters={})
+
+    with ThreadPoolExecutor() as threads:
+        for ended in [threads.submit(create, queue) for queue in queues]:
+            ended.result()
+    say("DONE")
+    os._exit(0)  # closing would wait for that disk
+
+
+PROGRAMS: dict[str, Callable[[Path], None]] = {
+    each.__name__: each for each in (create_job, complete_job, publish, create_two_at_a_time)
+}
 
 if __name__ == "__main__":
     PROGRAMS[sys.argv[1]](Path(sys.argv[2]))

@@ -6,8 +6,10 @@ rename that gave it. Nothing is said before both.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -21,6 +23,7 @@ import pytest
 from intake_site import BYTES, TUS
 
 from requirements import unavailable
+from scientistcloud import open_store
 from scientistcloud.uploads.metadata import encode
 
 CALLS = (
@@ -92,6 +95,7 @@ class Trace:
         assert syncs, f"the name in {folder} was acknowledged before it was durable"
 
 
+SYNCS = "fsync,fdatasync"
 WRITE, SYNC, RENAME = "p?writev?2?(64)?", "f(data)?sync|syncfs", "rename(at2?)?"
 
 
@@ -174,6 +178,32 @@ def test_a_change_of_the_queue_is_on_the_disk_before_it_is_acknowledged(program:
     trace, began, done = program(name)
 
     trace.assert_synced("scientistcloud.db-wal", before=done, after=began.at)
+
+
+def test_writers_go_on_while_the_log_is_brought_into_a_database_whose_disk_stalls(
+    strace: str, tmp_path: Path
+) -> None:
+    file = Path(intake_site.__file__).with_name("durability_programs.py")
+    # Made beforehand, so that of all calls the checkpoints' alone meet the delay.
+    open_store(f"sqlite:///{tmp_path / 'scientistcloud.db'}").close()
+    slow = ["-P", str(tmp_path / "scientistcloud.db"), "-e", f"inject={SYNCS}:delay_enter=20s"]
+    command = [strace, "-f", "--seccomp-bpf", "-e", f"trace={SYNCS}", *slow, "-o", str(tmp_path / "calls")]
+
+    with subprocess.Popen(
+        [*command, sys.executable, str(file), "create_two_at_a_time", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as program:
+        assert program.stdout is not None
+        assert program.stderr is not None
+        said = program.stdout.readline()
+        os.killpg(program.pid, signal.SIGKILL)  # the checkpoint still waits
+        complaint = program.stderr.read()
+
+    assert said == "DONE\n", complaint[-2000:]
+    assert "sync(" in (tmp_path / "calls").read_text(), "no checkpoint was begun"
 
 
 def test_a_form_is_on_the_disk_before_it_appears_and_its_name_before_it_is_acknowledged(program: Program) -> None:

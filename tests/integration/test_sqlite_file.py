@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import resource
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -437,6 +439,20 @@ def test_the_log_that_is_made_durable_is_the_one_in_use(path: Path, store: Store
     assert synced
     assert {file.st_nlink for file in synced} == {1}
     assert store.jobs.find() == []
+
+
+def test_a_second_store_of_this_process_may_be_closed_without_the_first_losing_its_hold(
+    path: Path, store: Store
+) -> None:
+    open_store(f"sqlite:///{path}").close()
+
+    # Who believes to be the last that has the database open removes its log.
+    program = (
+        f"import sqlite3; base = sqlite3.connect({str(path)!r}); base.execute('SELECT 1 FROM jobs'); base.close()"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+    assert Path(f"{path}-wal").exists()
 
 
 def _descriptors_of(path: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""The open database: one writing connection behind a lock, a pool of reading ones, one that watches.
+"""The open database: a writing connection behind a lock, a pool of reading ones, one that watches.
 
 Threads may share it. A forked child may not: it finds every use refused, and opens one of its own.
 """
@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from scientistcloud.database.sqlite.checkpoints import FALLBACK_PAGES, Checkpoints
+from scientistcloud.database.sqlite.descriptors import Descriptor, descriptor_of
 from scientistcloud.database.sqlite.faults import translated
 from scientistcloud.database.sqlite.locking import PATIENCE_SECONDS, WriterLock
 from scientistcloud.database.sqlite.migrations import identify, migrate
@@ -38,25 +40,26 @@ class Database:
         self._observers: list[list[str]] = []
         self._watching = threading.Lock()
         _make_folder(path)
-        _look_at_head(path)
+        self._file = _looked_at(path)
         try:
             self._writer = self._connect()
             identify(self._writer, path)
             self._lock = WriterLock(path.with_name(path.name + ".lock"))
             self._prepare()
+            self._writer.execute(f"PRAGMA wal_autocheckpoint = {FALLBACK_PAGES}")
+            self._checkpoints = Checkpoints(self._connect, self._file, self._lock)
             self._watcher = self._connect()
             # Held open by the connections' own locks: SQLite removes it with the last of them.
             self._log = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
-        except sqlite3.Error as error:
+        except BaseException as error:
             self._close_connections()
-            raise translated(error, path) from error
-        except OSError as error:
-            self._close_connections()
-            raise InvalidSettings(
-                f"the database {path} cannot be made: {error.strerror}; mend its folder"
-            ) from error
-        except BaseException:
-            self._close_connections()
+            self._file.close()
+            if isinstance(error, sqlite3.Error):
+                raise translated(error, path) from error
+            if isinstance(error, OSError):
+                raise InvalidSettings(
+                    f"the database {path} cannot be made: {error.strerror}; mend its folder"
+                ) from error
             raise
         _OPEN.add(self)
 
@@ -102,6 +105,7 @@ class Database:
             try:
                 yield connection
                 connection.execute("COMMIT")
+                self._checkpoints.note_commit()
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
@@ -144,10 +148,12 @@ class Database:
     def close(self) -> None:
         if self._refusal is None:
             self._refusal = f"the database {self.path} was closed here; open it again"
+            self._checkpoints.close()
             with self._watching:
                 self._close_connections()
             self._lock.close()
             os.close(self._log)
+            self._file.close()
 
     def abandon(self) -> None:
         """In a forked child: touch nothing, for the connections are the parent's."""
@@ -157,6 +163,7 @@ class Database:
             _NOT_OURS.extend(self._connections)
             self._lock.close()
             os.close(self._log)
+            self._file.close()
 
     def _check(self) -> None:
         if self._refusal is not None:
@@ -231,12 +238,20 @@ def _make_folder(path: Path) -> None:
         raise InvalidSettings(f"the folder {path.parent} of the database cannot be written; mend its rights")
 
 
-def _look_at_head(path: Path) -> None:
-    """Refuse what is no database before SQLite puts files of its own beside it."""
-    if path.exists():
-        with path.open("rb") as file:
-            head = file.read(16)
-        if head and head != b"SQLite format 3\0":
-            not_one = sqlite3.DatabaseError("file is not a database")
-            not_one.sqlite_errorcode = sqlite3.SQLITE_NOTADB
-            raise translated(not_one, path)
+def _looked_at(path: Path) -> Descriptor:
+    """Its descriptor; what is no database is refused before SQLite puts files of its own beside it."""
+    try:
+        if not path.exists():
+            path.touch()
+        file = descriptor_of(path)
+    except OSError as error:
+        raise InvalidSettings(
+            f"the database {path} cannot be opened ({error.strerror}); mend its rights"
+        ) from error
+    head = os.pread(file.number, 16, 0)
+    if head and head != b"SQLite format 3\0":
+        file.close()
+        not_one = sqlite3.DatabaseError("file is not a database")
+        not_one.sqlite_errorcode = sqlite3.SQLITE_NOTADB
+        raise translated(not_one, path)
+    return file
