@@ -282,14 +282,30 @@ def site() -> Iterator[WebSite]:
         yield site
 
 
-def test_the_proxy_lets_through_what_is_allowed(site: WebSite) -> None:
-    once = httpx.Limits(max_keepalive_connections=0)  # the proxy serves one request a connection
-    with a_proxy(Guard(private=True)) as proxy, httpx.Client(proxy=proxy.url, limits=once) as client:
-        assert client.get(site.url("/scan.tif")).content == CONTENT
-        assert client.get(site.url("/scan.tif?q=1")).content == CONTENT
+def test_the_proxy_lets_through_what_is_allowed_and_says_that_it_closes(site: WebSite) -> None:
+    with a_proxy(Guard(private=True)) as proxy, httpx.Client(proxy=proxy.url) as client:
+        # A client that keeps connections asks again at once, and must not meet one that is about to be closed.
+        for number in range(20):
+            answer = client.get(site.url(f"/scan.tif?q={number}"))
+            assert answer.content == CONTENT
+            assert answer.headers.get_list("connection") == ["close"]
 
-    assert [path for path, _ in site.asked] == ["/scan.tif", "/scan.tif?q=1"]
+    assert [path for path, _ in site.asked] == [f"/scan.tif?q={number}" for number in range(20)]
     assert not any(name.startswith("proxy-") for _, headers in site.asked for name in headers)
+
+
+def test_the_proxy_passes_on_that_a_server_wants_the_rest_first(site: WebSite) -> None:
+    said = b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5\r\nContent-Length: 2\r\n\r\nok"
+
+    def busy(request: Request) -> None:
+        request.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n" + said)
+
+    site.pages["/busy"] = busy
+    with a_proxy(Guard(private=True)) as proxy:
+        answer = httpx.get(site.url("/busy"), proxy=proxy.url)
+
+    assert (answer.status_code, answer.text) == (200, "ok")
+    assert "keep-alive" not in answer.headers
 
 
 def test_the_proxy_refuses_this_machine_strangers_and_other_schemes(site: WebSite) -> None:

@@ -100,30 +100,46 @@ def _serve(client: socket.socket, guard: Guard, proxy: Proxy, expected: bytes) -
         if tunnel:
             client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
             server.sendall(rest)
+            _relay(client, server)
         else:
             path = (where.path or "/") + (f"?{where.query}" if where.query else "")
-            kept = [
-                each for each in headers if not each.lower().startswith((b"proxy-", b"connection:", b"keep-alive:"))
-            ]
-            lines = [method + b" " + path.encode() + b" HTTP/1.1", *kept, b"Connection: close", b"", b""]
-            server.sendall(b"\r\n".join(lines) + rest)
-        _relay(client, server)
+            asked = [method + b" " + path.encode() + b" HTTP/1.1", *headers]
+            server.sendall(_closing(asked) + rest)
+            _relay(client, server, plain=True)
     return None
 
 
-def _head_of(client: socket.socket) -> tuple[bytes, bytes]:
-    data = b""
+def _closing(lines: list[bytes]) -> bytes:
+    """A head whose connection ends with what it begins: a client that kept it would find it closed."""
+    kept = [each for each in lines if not each.lower().startswith(_HOP_BY_HOP)]
+    return b"\r\n".join([*kept, b"Connection: close", b"", b""])
+
+
+def _pass_answer(server: socket.socket, client: socket.socket) -> None:
+    """The head of the server's answer, and what came of its body: the rest is carried as it is."""
+    rest = b""
+    while True:
+        head, rest = _head_of(server, rest)
+        line, *headers = head.split(b"\r\n")
+        if not line.split(b" ", 2)[1].startswith(b"1"):
+            client.sendall(_closing([line, *headers]) + rest)
+            return
+        client.sendall(head + b"\r\n\r\n")  # "100 Continue": the answer itself is yet to come
+
+
+def _head_of(talker: socket.socket, data: bytes = b"") -> tuple[bytes, bytes]:
+    """The lines up to the first empty one, and what came behind them; `data` came before."""
     while b"\r\n\r\n" not in data:
-        block = client.recv(_HEAD_BYTES)
+        block = talker.recv(_HEAD_BYTES)
         if not block or len(data) > _HEAD_BYTES:
-            raise ValueError("no request")
+            raise ValueError("neither a request nor an answer")
         data += block
     head, _, rest = data.partition(b"\r\n\r\n")
     return head, rest
 
 
-def _relay(client: socket.socket, server: socket.socket) -> None:
-    """Carry bytes both ways, until the server has said everything."""
+def _relay(client: socket.socket, server: socket.socket, *, plain: bool = False) -> None:
+    """Carry bytes both ways, until the server has said everything; `plain`: in HTTP."""
 
     def carry(source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -134,6 +150,9 @@ def _relay(client: socket.socket, server: socket.socket) -> None:
 
     up = threading.Thread(target=carry, args=(client, server), daemon=True)
     up.start()
+    if plain:
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            _pass_answer(server, client)
     carry(server, client)
     with contextlib.suppress(OSError):
         client.shutdown(socket.SHUT_RD)
