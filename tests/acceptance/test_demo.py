@@ -8,9 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 
 from records_at_hand import records
+from scientistcloud.assembly import open_store
+from scientistcloud.records import JobStatus, NewJob
 
 
 def demo(*words: str, scratch: Path) -> subprocess.CompletedProcess[str]:
@@ -75,3 +79,22 @@ def test_a_file_that_is_not_there_is_a_callers_mistake(tmp_path: Path) -> None:
     assert said.returncode == 2
     assert "nothing.tif" in said.stderr
     assert len(said.stderr.splitlines()) == 1
+
+
+def test_the_demo_takes_nobody_elses_jobs(
+    mongodb_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCIENTISTCLOUD_DATABASE_URL", mongodb_url)
+    store = open_store(mongodb_url)
+    new = NewJob(job_id="theirs", dataset_uuid="their-data-set", job_type="dataset_conversion", parameters={})
+    store.jobs.create([new])
+    tifffile.imwrite(tmp_path / "small.tif", np.arange(600, dtype=np.uint16).reshape(20, 30))
+
+    said = demo(str(tmp_path / "small.tif"), scratch=tmp_path)
+
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert "the demo takes an embedded one of its own" in said.stdout
+    (job,) = store.jobs.find()
+    assert (job.job_id, job.status, job.attempt) == ("theirs", JobStatus.PENDING, 0)
+    assert store.workers.all() == []
+    store.close()

@@ -20,7 +20,7 @@ import click
 
 from scientistcloud.client import Client
 from scientistcloud.errors import InvalidSettings, ScientistCloudError, Unavailable
-from scientistcloud.settings import PREFIX
+from scientistcloud.settings import PREFIX, read_settings
 
 _START_SECONDS = 60
 _SAMPLE = ("sample_data", "NEMO", "nemo_1m_20150101-20150201_grid-T.nc")  # sea surface, NEMO ocean model
@@ -37,7 +37,7 @@ def command(path: Path | None, leave: bool) -> int:
     source = sample() if path is None else path
     if not source.exists():
         raise InvalidSettings(f"there is nothing at {source}; name a file or folder that exists")
-    with _scratch_folder() as data_dir, _serving(data_dir) as portal:
+    with _scratch_folder() as data_dir, _serving(data_dir, _database_of_its_own(data_dir)) as portal:
         done = Walk(portal, data_dir).run(source)
         stay = sys.stdout.isatty() and not leave
         if stay:
@@ -143,11 +143,34 @@ class Portal:
             raise Unavailable(f"the portal ended with status {self.process.returncode}; see its messages above")
 
 
+def _database_of_its_own(data_dir: Path) -> str:
+    """The address of a database that nobody else uses: the demo's worker would take other people's jobs.
+
+    One on a server that the settings name, as long as it is empty; else an embedded one in the scratch folder.
+    """
+    from scientistcloud.assembly import open_store  # the driver of that database, needed here alone
+
+    embedded = f"sqlite:///{data_dir / 'scientistcloud.db'}"
+    named = read_settings(data_dir=data_dir).store_url
+    if named.startswith("sqlite:"):
+        return embedded
+    store = open_store(named)
+    try:
+        used = store.jobs.find(limit=1) or store.workers.all()
+    finally:
+        store.close()
+    if used:
+        click.echo("The database that DATABASE_URL names is in use; the demo takes an embedded one of its own.")
+        return embedded
+    return named
+
+
 @contextlib.contextmanager
-def _serving(data_dir: Path) -> Iterator[Portal]:
+def _serving(data_dir: Path, database_url: str) -> Iterator[Portal]:
     environment = {
         **os.environ,
         f"{PREFIX}DATA_DIR": str(data_dir),
+        f"{PREFIX}DATABASE_URL": database_url,
         f"{PREFIX}HOST": "127.0.0.1",
         f"{PREFIX}PORT": "0",
         f"{PREFIX}PUBLIC_URL": "",
