@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from scientistcloud.assembly import open_store
+from scientistcloud.datasets.settling import settle
 from scientistcloud.errors import InvalidParameters, InvalidTransition, NotFound
+from scientistcloud.jobs.queue import JobQueueManager
 from scientistcloud.ports import Store
 from scientistcloud.records import Dataset, DatasetStatus, Job
 from scientistcloud.uploads.folder import Limits
@@ -240,6 +242,48 @@ def test_a_closed_data_set_takes_no_file_until_it_is_opened_again(processor: Upl
     processor.complete(late.upload_id)
     assert processor.close(dataset.uuid).revision == 2
     assert [file.path for file in store.datasets.files(dataset.uuid)] == ["a.tif", "b.tif"]
+
+
+def a_closed_dataset(processor: UploadProcessor) -> Dataset:
+    dataset = an_open_dataset(processor)
+    upload = opened(processor, dataset=dataset)
+    sent(processor, upload)
+    processor.complete(upload.upload_id)
+    return processor.close(dataset.uuid)
+
+
+def test_opening_again_calls_off_the_conversion_that_waits(processor: UploadProcessor, store: Store) -> None:
+    uuid = a_closed_dataset(processor).uuid
+
+    assert processor.reopen(uuid).status is DatasetStatus.UPLOADING
+    processor.reopen(uuid)
+    assert JobQueueManager(store).get_next_job("ada") is None
+    processor.close(uuid)
+
+    jobs = [(job.idempotency_key, job.status) for job in store.jobs.find(dataset_uuid=uuid)]
+    assert jobs == [(f"convert:{uuid}:1", "cancelled"), (f"convert:{uuid}:2", "pending")]
+    assert record(store, uuid).status is DatasetStatus.CONVERSION_QUEUED
+
+
+def test_a_conversion_that_began_just_before_its_data_set_was_opened_again_leaves_it_open(
+    processor: UploadProcessor, store: Store
+) -> None:
+    queue, uuid = JobQueueManager(store), a_closed_dataset(processor).uuid
+    job = queue.get_next_job("ada")
+    assert job is not None
+    processor.reopen(uuid)  # before the worker has written that it works
+    settle(store, uuid)
+    assert record(store, uuid).status is DatasetStatus.CONVERTING
+
+    queue.complete_job(job)
+    settle(store, uuid)
+
+    assert (record(store, uuid).status, record(store, uuid).closed_at) == (DatasetStatus.UPLOADING, None)
+    assert processor.close(uuid).revision == 2
+    assert [each.idempotency_key for each in store.jobs.find(dataset_uuid=uuid)] == [
+        f"convert:{uuid}:1",
+        f"convert:{uuid}:2",
+    ]
 
 
 def test_closing_without_conversion_makes_no_job(processor: UploadProcessor, store: Store) -> None:

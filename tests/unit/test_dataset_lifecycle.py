@@ -231,6 +231,18 @@ def test_a_data_set_that_is_open_for_files_stays_open() -> None:
     assert settled(target, Line(last=a_job(JobStatus.COMPLETED))) == target
 
 
+@pytest.mark.parametrize("status", [JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED])
+def test_a_data_set_opened_again_while_its_conversion_waited_is_open_when_that_has_ended(status: JobStatus) -> None:
+    reopened = after(after(a_target(), Closed(WANTED, NOON)), Reopened())
+    working = settled(reopened, Line(running=a_job(JobStatus.RUNNING)))
+    assert working.status is DatasetStatus.CONVERTING
+
+    now = settled(working, Line(last=a_job(status)))
+
+    assert now == reopened
+    assert settled(reopened, Line(head=a_job(JobStatus.PENDING))) == reopened
+
+
 def test_a_publication_adds_a_form_and_the_sensor_but_no_status() -> None:
     target = a_target(status=DatasetStatus.CONVERTING)
 

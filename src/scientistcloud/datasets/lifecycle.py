@@ -175,8 +175,9 @@ def after(dataset: D, event: Event) -> D:
 def settled(dataset: D, line: Line) -> D:
     """`dataset` with the status that its jobs give it: the running one, else the head, else the last to end.
 
-    A data set that is open for files stays as it is unless a job works on it. One whose promised job was not
-    created yet (`wanted`) keeps the promise; a promise that is found among the jobs is fulfilled.
+    A data set that is open for files stays as it is unless a job works on it; one that was opened again while its
+    conversion waited is open again when that has ended. One whose promised job was not created yet (`wanted`)
+    keeps the promise; a promise that is found among the jobs is fulfilled.
     """
     if dataset.wanted is not None and any(
         job is not None and job.idempotency_key == dataset.wanted.idempotency_key
@@ -185,6 +186,9 @@ def settled(dataset: D, line: Line) -> D:
         dataset = fulfilled(dataset)
     if (job := line.running) is not None:
         return _with(dataset, _RUNNING.get(job.job_type), None)
+    if dataset.closed_at is None and dataset.revision > 0:
+        still_open = dataset.status in (DatasetStatus.UPLOADING, DatasetStatus.UPLOAD_ERROR)
+        return dataset if still_open else _with(dataset, DatasetStatus.UPLOADING, None)
     if (job := line.head) is not None:
         return _with(dataset, _WAITING.get(job.job_type), None)
     if dataset.wanted is not None and dataset.wanted.job_type in _WAITING:

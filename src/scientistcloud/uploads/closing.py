@@ -6,14 +6,17 @@ can be created again by whoever finds it missing.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from scientistcloud.datasets import catalogue
 from scientistcloud.datasets.catalogue import Archive
+from scientistcloud.datasets.lifecycle import CONVERSION, EXTRACTION
 from scientistcloud.datasets.settling import settle
 from scientistcloud.errors import InvalidTransition, NotFound
 from scientistcloud.jobs.queue import JobQueueManager
 from scientistcloud.layout import DataFolder, source_path
 from scientistcloud.ports import Store
-from scientistcloud.records import Dataset, Json
+from scientistcloud.records import Dataset, JobStatus, Json
 from scientistcloud.uploads.archives import is_archive
 from scientistcloud.uploads.folder import Limits
 from scientistcloud.uploads.placing import Places
@@ -46,8 +49,17 @@ class DatasetCloser:
         return dataset
 
     def reopen(self, dataset_uuid: str) -> Dataset:
-        """Open the data set for more files. Raises `NotFound`, `InvalidTransition`."""
-        return catalogue.reopen(self.store, dataset_uuid)
+        """Open the data set for more files. Raises `NotFound`, `InvalidTransition` while a job works on it.
+
+        What waits to be converted or unpacked is called off: the next close asks for all of it at once.
+        """
+        catalogue.reopen(self.store, dataset_uuid)
+        for job in self._queue.list_jobs(dataset_uuid=dataset_uuid, status=JobStatus.PENDING, limit=1000):
+            if job.job_type in (CONVERSION, EXTRACTION):
+                with suppress(InvalidTransition, NotFound):  # it ended meanwhile
+                    self._queue.cancel_job(job.job_id)
+        settle(self.store, dataset_uuid)
+        return self._known(dataset_uuid)
 
     def remove_file(self, dataset_uuid: str, path: str) -> None:
         """Remove a source file of an open data set. Raises `NotFound`, `InvalidTransition` where it is closed."""
