@@ -14,6 +14,7 @@ import pytest
 import tifffile
 from service_site import Site, eventually
 
+from scientistcloud.datasets import steering
 from scientistcloud.records import Dataset, DatasetStatus
 from scientistcloud.uploads import importing
 from scientistcloud.uploads.folder import Limits
@@ -152,7 +153,7 @@ def test_this_machine_is_not_fetched_from_unless_the_operator_says_so(site: Site
     assert not site.folder(dataset.uuid).source.exists()
 
 
-def test_a_cancelled_import_leaves_nothing(busy: Site, web: WebSite) -> None:
+def test_a_cancelled_import_leaves_nothing_and_can_be_begun_again(busy: Site, web: WebSite) -> None:
     site = busy
 
     def endless(request: Request) -> None:
@@ -172,6 +173,12 @@ def test_a_cancelled_import_leaves_nothing(busy: Site, web: WebSite) -> None:
 
     site.settled(dataset.uuid, DatasetStatus.CANCELLED)
     eventually(lambda: not list(root.glob("kept.*")), "was removed")
+    web.pages["/endless"] = a_file(a_tiff())
+
+    steering.retry(site.store, job.job_id)
+
+    site.settled(dataset.uuid, DatasetStatus.DONE)
+    assert web.asked[-1][0] == "/endless?key=hush"  # with what opens it, which is forgotten only then
     eventually(lambda: site.store.credentials.sealed(job.parameters["credential"]) is None, "was forgotten")
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from service_site import SHORT_LEASE_SECONDS, Site, eventually, is_alive, waits_
 
 from scientistcloud import JobQueueManager
 from scientistcloud.datasets import retiring
-from scientistcloud.records import DatasetStatus, JobStatus
+from scientistcloud.records import Credential, DatasetStatus, JobStatus
 
 
 @pytest.fixture(scope="module")
@@ -525,11 +526,16 @@ def test_what_a_dead_worker_had_published_is_finished_and_not_done_again(own_sit
     assert json.dumps(dict(target.forms[-1]))
 
 
-def test_a_deleted_data_set_is_removed_with_folder_and_record_and_one_that_is_not_deleted_stays(
+def test_a_deleted_data_set_goes_with_folder_record_and_secrets_and_one_that_is_not_deleted_stays(
     own_site: Site,
 ) -> None:
     site = own_site
     dataset, other = site.dataset(), site.dataset(status=DatasetStatus.DONE)
+    now = datetime.now(UTC)
+    site.store.credentials.add(
+        Credential(reference="key", user="ada", sealed="…", created_at=now, expires_at=now + timedelta(days=1))
+    )
+    site.queue.cancel_job(site.job(dataset, job_type="dataset_import", credential="key"))
     retiring.delete(site.store, dataset)
     refused = site.job(other, job_type="dataset_deletion")
     site.worker(tasks=(), KEEP_DELETED_DAYS=0)
@@ -537,7 +543,8 @@ def test_a_deleted_data_set_is_removed_with_folder_and_record_and_one_that_is_no
     eventually(lambda: site.store.targets.get(dataset) is None, "removed")
 
     eventually(lambda: all(job.status.ended for job in site.queue.list_jobs(dataset_uuid=dataset)), "ended")
-    assert [job.status for job in site.queue.list_jobs(dataset_uuid=dataset)] == [JobStatus.COMPLETED]
+    assert [job.status for job in site.queue.list_jobs(dataset_uuid=dataset)] == ["cancelled", "completed"]
+    eventually(lambda: site.store.credentials.sealed("key") is None, "was forgotten")
     assert not site.folder(dataset).root.exists()
     job = site.ended(refused)
     assert job.status is JobStatus.FAILED

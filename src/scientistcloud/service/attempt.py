@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from scientistcloud.access.sealing import Sealing
-from scientistcloud.datasets.lifecycle import DELETION
+from scientistcloud.datasets.lifecycle import DELETION, IMPORT
 from scientistcloud.datasets.settling import settle, settle_published
 from scientistcloud.errors import Cancelled, InvalidParameters, LeaseLost, ScientistCloudError, Transient
 from scientistcloud.layout import QUICKLOOK
@@ -30,6 +31,7 @@ from scientistcloud.tasks.contract import Outcome, Work
 logger = logging.getLogger(__name__)
 
 LEASE_LOST = "lease_lost"
+_MOST_IMPORTS = 1000
 
 
 class Attempt:
@@ -202,8 +204,8 @@ class Attempt:
             now = self._insist(
                 lambda: settle(place.store, job.dataset_uuid, token=job.token, form=form, sensor=sensor)
             )
-            if how in ("completed", "cancelled"):
-                self._forget_secret()
+            if how == "completed":
+                self._forget_secrets()
             if how == "cancelled":
                 place.forms.forget(job.dataset_uuid, job_id=job.job_id)
             if outcome is not None and now is not None and outcome.result.get("then"):
@@ -259,9 +261,17 @@ class Attempt:
             raise InvalidParameters("the credential of this import has expired; begin the import again")
         return Sealing(self._place.folder.sealing_key).open(sealed)
 
-    def _forget_secret(self) -> None:
-        if (reference := credential_of(self.job)) is not None:
-            self._insist(lambda: self._place.store.credentials.remove(reference))
+    def _forget_secrets(self) -> None:
+        """Those that nobody needs any more: of a completed import, or of all imports of what was removed."""
+        jobs = [self.job]
+        if self.job.job_type == DELETION:
+            jobs = self._insist(
+                lambda: self._place.queue.list_jobs(
+                    dataset_uuid=self.job.dataset_uuid, job_type=IMPORT, limit=_MOST_IMPORTS
+                )
+            )
+        for reference in filter(None, map(credential_of, jobs)):
+            self._insist(partial(self._place.store.credentials.remove, reference))
 
     def _say(self, level: int, event: str, **more: object) -> None:
         job = self.job
