@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from scientistcloud.database.mongo.clock import ServerClock
 from scientistcloud.database.mongo.collection import Collection
 from scientistcloud.database.mongo.connection import Connection
 from scientistcloud.database.mongo.documents import JOB_FIELDS, PLACE, document_of
 from scientistcloud.database.mongo.jobs import MongoJobs
-from scientistcloud.database.mongo.migrations import migrate
+from scientistcloud.database.mongo.migrations import find, migrate
 from scientistcloud.database.mongo.steps import Steps
-from scientistcloud.errors import LeaseLost
+from scientistcloud.errors import LeaseLost, QueueFull, Unavailable
 from scientistcloud.jobs import lifecycle
 from scientistcloud.records import Job, JobError, JobStatus, NewJob, WaitsFor
 
@@ -70,19 +71,16 @@ def rival(connection: Connection) -> MongoJobs:
 
 
 @pytest.fixture
-def steps(mongodb_url: str) -> Iterator[Interrupted]:
+def steps(connection: Connection) -> Interrupted:
     """What the process under test asks of `jobs`."""
-    connection = Connection(mongodb_url)
-    migrate(connection)
-    yield Interrupted(connection.jobs)
-    connection.close()
+    return Interrupted(connection.jobs)
 
 
 @pytest.fixture
 def queue(mongodb_url: str, steps: Interrupted) -> Iterator[MongoJobs]:
     """The queue of the process under test."""
     connection = Connection(mongodb_url)
-    migrate(connection)
+    find(connection)
     connection.jobs = steps
     yield MongoJobs(connection, connection.clock, NoBell())
     connection.close()
@@ -119,6 +117,47 @@ def age(connection: Connection, job: Job, seconds: float) -> None:
     assert document is not None
     document["heartbeat_at"] -= timedelta(seconds=seconds)
     jobs.replace_one({"_id": document["_id"]}, document)
+
+
+# -- room in a line ------------------------------------------------------------------------------
+
+
+def test_a_creator_that_died_before_its_job_was_there_keeps_its_place_for_ten_minutes(
+    queue: MongoJobs, rival: MongoJobs, steps: Interrupted, connection: Connection
+) -> None:
+    dataset_uuid = str(uuid.uuid4())
+    steps.before("insert_one", dies)
+    with pytest.raises(Died):
+        queue.create([a_job("dead", dataset_uuid)], max_pending_per_dataset=1)
+
+    with pytest.raises(QueueFull, match=dataset_uuid):
+        rival.create([a_job("soon", dataset_uuid)], max_pending_per_dataset=1)
+    lanes = connection.database.lanes
+    lane = lanes.find_one({"_id": dataset_uuid})
+    assert lane is not None
+    lanes.replace_one({"_id": dataset_uuid}, lane | {"coming": {"dead": lane["coming"]["dead"] - 601}})
+    rival.create([a_job("later", dataset_uuid)], max_pending_per_dataset=1)
+
+    assert [job.job_id for job in rival.find(dataset_uuid=dataset_uuid)] == ["later"]
+
+
+def test_a_creator_that_was_stopped_until_others_forget_it_does_not_come_any_more(connection: Connection) -> None:
+    class Clock(ServerClock):
+        ahead = 0.0
+
+        def monotonic(self) -> float:
+            return super().monotonic() + self.ahead
+
+    clock = Clock()
+    lanes, dataset_uuid = Interrupted(connection.lanes), str(uuid.uuid4())
+    connection.lanes = lanes
+    queue = MongoJobs(connection, clock, NoBell())
+    lanes.before("insert_one", lambda: setattr(clock, "ahead", 600.0))
+
+    with pytest.raises(Unavailable, match="create it again"):
+        queue.create([a_job("late", dataset_uuid)], max_pending_per_dataset=1)
+
+    assert queue.get("late") is None
 
 
 # -- another acts in between ---------------------------------------------------------------------

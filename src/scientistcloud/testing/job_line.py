@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -89,6 +91,36 @@ class LineContract(JobStoreFixtures):
         with pytest.raises(QueueFull, match=HEART):
             store.jobs.create([a_job()], max_pending_per_dataset=3)
         store.jobs.create([a_job(LUNG)], max_pending_per_dataset=3)
+
+    def test_creators_that_race_for_the_last_places_of_a_line_never_fill_it_beyond_its_cap(
+        self, store: Store
+    ) -> None:
+        store.jobs.create([a_job()], max_pending_per_dataset=3)
+        together = threading.Barrier(6)
+
+        def create(_: int) -> bool:
+            together.wait()
+            try:
+                store.jobs.create([a_job()], max_pending_per_dataset=3)
+            except QueueFull:
+                return False
+            return True
+
+        with ThreadPoolExecutor(6) as pool:
+            admitted = list(pool.map(create, range(6)))
+
+        assert sum(admitted) == 2
+        assert len(store.jobs.find(dataset_uuid=HEART)) == 3
+
+    def test_jobs_that_are_refused_or_known_take_no_room_in_a_line(self, store: Store) -> None:
+        store.jobs.create([a_job()], max_pending_per_dataset=1)
+        with pytest.raises(QueueFull, match=HEART):
+            store.jobs.create([a_job(LUNG), a_job()], max_pending_per_dataset=1)
+
+        store.jobs.create([a_job(LUNG, idempotency_key="k")], max_pending_per_dataset=1)
+        store.jobs.create([a_job(LUNG, idempotency_key="k")], max_pending_per_dataset=1)
+
+        assert len(store.jobs.find(dataset_uuid=LUNG)) == 1
 
     def test_ended_jobs_do_not_fill_a_line(self, store: Store) -> None:
         store.jobs.create([a_job()], max_pending_per_dataset=1)

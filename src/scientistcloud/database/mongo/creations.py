@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from scientistcloud.database.mongo.collection import Document, Server, Taken
 from scientistcloud.database.mongo.documents import JOB_FIELDS, PLACE, document_of
 from scientistcloud.database.mongo.places import Places
+from scientistcloud.database.mongo.rooms import Rooms
 from scientistcloud.database.mongo.steps import Steps
 from scientistcloud.errors import IdempotencyConflict, QueueFull, Stale
 from scientistcloud.jobs import lifecycle
 from scientistcloud.ports import Clock
-from scientistcloud.records import JobStatus, NewJob, WaitsFor
+from scientistcloud.records import NewJob, WaitsFor
 
 _AT_ONCE = 1000
-_UNFINISHED = [JobStatus.PENDING.value, JobStatus.RUNNING.value]
 
 
 class Creations:
@@ -26,6 +26,7 @@ class Creations:
         self._steps = steps
         self._ring = ring
         self._places = Places(clock)
+        self._rooms = Rooms(server, clock)
 
     def create(self, jobs: Sequence[NewJob], *, max_pending: int | None) -> list[str]:
         """Add `jobs` in order; the id of each. What shows to be refused is refused before the first is added."""
@@ -37,10 +38,8 @@ class Creations:
             if key is None or key not in known:
                 first = firsts.setdefault(_name(new), new)
                 _must_agree(new, first.job_id, first.dataset_uuid, first.job_type)
-        if max_pending is not None:
-            self._check_room(list(firsts.values()), max_pending)
         known |= {new.idempotency_key: new.job_id for new in firsts.values() if new.idempotency_key is not None}
-        if not self._insert(list(firsts.values())):
+        if not self._insert(list(firsts.values()), max_pending):
             known |= self._known(list(firsts.values()))
         return [new.job_id if new.idempotency_key is None else known[new.idempotency_key] for new in jobs]
 
@@ -61,23 +60,13 @@ class Creations:
             self._steps.promote(dataset_uuid)  # who created it may have died before that
         return known
 
-    def _check_room(self, jobs: Sequence[NewJob], max_pending: int) -> None:
-        for dataset_uuid, line in _lines(jobs).items():
-            unfinished = self._server.jobs.count({"dataset_uuid": dataset_uuid, "status": {"$in": _UNFINISHED}})
-            if unfinished + len(line) > max_pending:
-                raise QueueFull(
-                    f"data set {dataset_uuid} has {unfinished} unfinished jobs, and no more than {max_pending} are "
-                    "allowed; wait for one to end, or raise MAX_PENDING_PER_DATASET"
-                )
-
-    def _insert(self, jobs: Sequence[NewJob]) -> bool:
+    def _insert(self, jobs: Sequence[NewJob], max_pending: int | None) -> bool:
         """Add `jobs` to their lines, and promote where that is owed; False where others were faster with a key."""
         lines = _lines(jobs)
         for job_type in {new.job_type for new in jobs}:
             self._steps.note_type(job_type)
-        last = {
-            dataset_uuid: self._steps.draw(dataset_uuid, "seq", len(line)) for dataset_uuid, line in lines.items()
-        }
+        since = self._clock.monotonic()
+        last = self._numbers(lines, max_pending)
         seqs = {
             new.job_id: last[dataset_uuid] - len(line) + 1 + n
             for dataset_uuid, line in lines.items()
@@ -86,12 +75,33 @@ class Creations:
         now = self._clock.now()
         made = [lifecycle.created(new, seq=seqs[new.job_id], line_free=False, now=now) for new in jobs]
         documents = [document_of(job, JOB_FIELDS) | {PLACE: self._places.next()} for job in made]
+        if max_pending is not None:
+            self._rooms.check(since)
         added = [self._add(documents[start : start + _AT_ONCE]) for start in range(0, len(documents), _AT_ONCE)]
         for dataset_uuid, line in lines.items():
             self._steps.promote(dataset_uuid, free=last[dataset_uuid] == len(line))
         if any(job.waits_for is WaitsFor.TIME for job in made):
             self._ring()
+        if max_pending is not None and not all(added):
+            self._give_back(lines)
         return all(added)
+
+    def _numbers(self, lines: Mapping[str, list[NewJob]], max_pending: int | None) -> dict[str, int]:
+        """Draw a `seq` for each job; the last of each line. Raises `QueueFull`."""
+        if max_pending is None:
+            return {uuid: self._steps.draw(uuid, "seq", len(line)) for uuid, line in lines.items()}
+        last: dict[str, int] = {}
+        try:
+            for uuid, line in lines.items():
+                last[uuid] = self._rooms.reserve(uuid, [new.job_id for new in line], most=max_pending)
+        except QueueFull:
+            self._give_back({uuid: lines[uuid] for uuid in last})
+            raise
+        return last
+
+    def _give_back(self, lines: Mapping[str, list[NewJob]]) -> None:
+        for uuid, line in lines.items():
+            self._rooms.release(uuid, [new.job_id for new in line])
 
     def _add(self, documents: Sequence[Document]) -> bool:
         try:
