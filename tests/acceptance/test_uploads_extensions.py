@@ -7,6 +7,7 @@ import hashlib
 import random
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -102,6 +103,71 @@ def test_a_length_below_what_is_there_is_refused(client: httpx.Client) -> None:
 
     assert refused.status_code in (400, 413)
     assert offset_of(client, place) == 4
+
+
+# -- small files with the request that opens them -------------------------------------------------
+
+
+def posted(client: httpx.Client, uuid: str, name: str, content: bytes, **headers: str) -> httpx.Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    metadata = {"Upload-Metadata": encode({"filename": name, "dataset": uuid})}
+    length = {"Upload-Length": str(len(content))}
+    return client.post("/api/uploads/", headers=BYTES | length | metadata | named, content=content)
+
+
+def test_small_files_that_come_at_once_are_each_whole_and_known_after_a_restart(
+    portal: Portal, client: httpx.Client
+) -> None:
+    before = portal.uploads()
+    uuid = client.post("/api/datasets", headers=BEARER, json={"name": "small"}).json()["uuid"]
+    contents = {f"{n:02}.bin": random.Random(n).randbytes(n * 1000) for n in range(24)}
+
+    with ThreadPoolExecutor(8) as senders:
+        answers = dict(
+            zip(contents, senders.map(lambda item: posted(client, uuid, *item), contents.items()), strict=True)
+        )
+
+    assert {answer.status_code for answer in answers.values()} == {201}
+    for name, content in contents.items():
+        digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
+        assert answers[name].headers["Upload-Offset"] == str(len(content))
+        assert answers[name].headers["Repr-Digest"] == f"sha-256=:{digest}:"
+        assert portal.source(uuid, name) == content
+    assert portal.uploads() == before
+    portal.kill()
+    portal.start()
+    with portal.client() as again:
+        for name, content in list(contents.items())[:5]:
+            place = answers[name].headers["Location"]
+            assert again.head(place, headers=TUS).headers["Upload-Length"] == str(len(content))
+            assert again.get(place, headers=BEARER).content == content
+        assert again.post(f"/api/datasets/{uuid}/close", headers=BEARER).status_code == 200
+
+
+def test_of_a_small_file_that_breaks_off_or_is_not_what_it_says_nothing_is_kept(
+    portal: Portal, client: httpx.Client
+) -> None:
+    before = portal.uploads()
+    uuid = client.post("/api/datasets", headers=BEARER, json={"name": "broken"}).json()["uuid"]
+    bad = posted(client, uuid, "a", b"abc", **checksum("sha256", b"abd"))
+    text = "".join(
+        f"{name}: {value}\r\n"
+        for name, value in (
+            BYTES | {"Upload-Metadata": encode({"filename": "b", "dataset": uuid}), "Upload-Length": "10"}
+        ).items()
+    )
+    with socket.create_connection(("127.0.0.1", portal.port), timeout=60) as line:
+        line.sendall(
+            f"POST /api/uploads/ HTTP/1.1\r\nHost: 127.0.0.1\r\n{text}Content-Length: 10\r\n\r\n01234".encode()
+        )
+        line.shutdown(socket.SHUT_WR)
+        line.recv(1)  # it has noticed
+    good = posted(client, uuid, "c", b"abc", **checksum("sha256", b"abc"))
+
+    assert (bad.status_code, good.status_code) == (460, 201), good.text
+    files = client.get(f"/api/datasets/{uuid}/files", headers=BEARER).json()["files"]
+    assert [file["path"] for file in files] == ["c"]
+    assert portal.uploads() == before
 
 
 @pytest.mark.parametrize(

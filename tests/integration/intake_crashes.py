@@ -1,11 +1,12 @@
 """Crashes at each line of a completion in turn, each healed by a fresh start. Run as a program.
 
-A child completes an upload (or closes a data set) and dies without a word at the n-th line that it executes in
-some modules; then another process recovers. n grows until the child comes to its end.
+A child completes an upload (or closes a data set, or takes a small file) and dies without a word at the n-th line
+that it executes in some modules; then another process recovers. n grows until the child comes to its end.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sys
@@ -22,6 +23,8 @@ from scientistcloud.ports import Store
 from scientistcloud.records import DatasetStatus
 from scientistcloud.uploads.folder import Limits
 from scientistcloud.uploads.processor import UploadProcessor
+from scientistcloud.uploads.receiving import SmallFile
+from scientistcloud.uploads.record import Upload
 
 CRASHED = 77
 
@@ -62,21 +65,35 @@ def a_processor(folder: Path) -> tuple[Store, UploadProcessor]:
 
 
 def prepare(act: str, folder: Path) -> None:
-    """An upload that waits for its bytes."""
+    """An upload that waits for its bytes; or a small file that is to be replaced."""
     folder.mkdir()
     store, processor = a_processor(folder)
-    dataset = catalogue.open_dataset(store, user="ada", name="x") if act == "close" else None
-    processor.open_upload(user="ada", path="sub/a.tif", length_bytes=5, dataset=dataset)
+    dataset = None if act == "complete" else catalogue.open_dataset(store, user="ada", name="x")
+    if act == "small":
+        assert dataset is not None
+        take(processor, dataset.uuid, b"old")
+        processor.small.close()
+    else:
+        processor.open_upload(user="ada", path="sub/a.tif", length_bytes=5, dataset=dataset)
     store.close()
+
+
+def take(processor: UploadProcessor, dataset_uuid: str, content: bytes) -> None:
+    file = SmallFile(dataset_uuid=dataset_uuid, user="ada", path="sub/a.tif", content=content)
+    [took] = processor.take_small([file])
+    assert isinstance(took, Upload), took
 
 
 def work(act: str, folder: Path, modules: set[str], crash_at: int) -> None:
     _, processor = a_processor(folder)
-    [upload] = processor.uploads.unfinished()
-    writing = processor.uploads.write(upload.upload_id)
-    writing.write([b"bytes"])
-    writing.checkpoint()
-    writing.close()
+    if act == "small":
+        [dataset] = processor.store.datasets.find(user="ada")
+    else:
+        [upload] = processor.uploads.unfinished()
+        writing = processor.uploads.write(upload.upload_id)
+        writing.write([b"bytes"])
+        writing.checkpoint()
+        writing.close()
     lines = 0
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
@@ -90,7 +107,9 @@ def work(act: str, folder: Path, modules: set[str], crash_at: int) -> None:
         return trace
 
     sys.settrace(trace)
-    if act == "close":
+    if act == "small":
+        take(processor, dataset.uuid, b"bytes")
+    elif act == "close":
         processor.close(upload.dataset_uuid)
     else:
         processor.complete(upload.upload_id)
@@ -101,7 +120,13 @@ def check(act: str, folder: Path, when: str) -> None:
     store, processor = a_processor(folder)
     processor.recover()
     [dataset] = store.datasets.find(user="ada")
-    if act == "close":
+    if act == "small":
+        assert list((folder / "uploads").glob(".small-*")) == [], when
+        [kept] = store.datasets.files(dataset.uuid)
+        place = processor.places.of(dataset.uuid, "sub/a.tif")
+        assert hashlib.sha256(place.read_bytes()).hexdigest() == kept.sha256, when
+        take(processor, dataset.uuid, b"bytes")  # its sender got no answer
+    if act in ("close", "small"):
         dataset = processor.close(dataset.uuid)  # the client's next request
     jobs = store.jobs.find(dataset_uuid=dataset.uuid)
     source = folder / "datasets" / dataset.uuid / "source" / "sub" / "a.tif"

@@ -545,6 +545,10 @@ def test_a_crash_between_any_two_steps_is_healed_with_exactly_one_job(act: str, 
     assert crashes_healed(act, "receiving.py,closing.py", tmp_path) > 20
 
 
+def test_a_crash_in_the_round_of_a_small_file_leaves_the_old_one_or_the_new_one(tmp_path: Path) -> None:
+    assert crashes_healed("small", "small.py,placing.py", tmp_path) > 20
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("act", ["complete", "close"])
 def test_a_crash_at_any_line_of_intake_is_healed_with_exactly_one_job(act: str, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from scientistcloud.portal.api import (
 )
 from scientistcloud.portal.decoding import Decoding
 from scientistcloud.portal.dependencies import Caller, Gate
+from scientistcloud.portal.gathering import Gathering
 from scientistcloud.portal.guards import (
     AccessLog,
     KnownHosts,
@@ -103,6 +104,7 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
         max_pending_per_dataset=settings.max_pending_per_dataset,
         max_parameters_bytes=settings.max_parameters_bytes,
     )
+    app.state.gathering = Gathering(app.state.processor)
 
     app.mount("/static", PublicFiles(directory=STATIC), name="static")
     for module in (
@@ -144,6 +146,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         finally:
             app.state.watcher.close()
             app.state.decoding.close()
+            app.state.gathering.close()
 
 
 def _hosts(settings: Settings) -> set[str]:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from enum import Enum, auto
 from typing import Protocol
 
-from scientistcloud.errors import NoSpace, ScientistCloudError, TooMuch
+from scientistcloud.errors import NoSpace, ScientistCloudError, TooMuch, Unavailable
 from scientistcloud.portal.bodies import Body
 from scientistcloud.settings import MIB
 from scientistcloud.uploads.checksum import Checksum
@@ -196,3 +196,18 @@ class Reception:
     async def _in_thread(self, call: object) -> None:
         assert callable(call)
         await self._loop.run_in_executor(self._threads, call)
+
+
+async def whole_body(body: Body, size_bytes: int) -> bytes:
+    """All of a small body. Raises `Unavailable` where it breaks off or is too slow."""
+    chunks: list[bytes] = []
+    until = asyncio.get_running_loop().time() + SLOW_SECONDS
+    more = size_bytes > 0
+    while more and (seconds := until - asyncio.get_running_loop().time()) > 0:
+        taken = await body.take(seconds)
+        chunks += taken.chunks
+        more = taken.more
+    content = b"".join(chunks)
+    if len(content) != size_bytes:
+        raise Unavailable(f"{len(content)} of {size_bytes} bytes came within a minute; send the file again")
+    return content

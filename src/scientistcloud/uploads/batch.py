@@ -40,15 +40,28 @@ class Arrived(NamedTuple):
     sha256: str
 
 
-#: Of a step's files, which lie under their numbers in the folder.
-Placing = Callable[[Upload, Path, Sequence[Arrived]], None]
+#: Puts files, which lie under their numbers in the folder, into the data set of this uuid, and records them; raises
+#: where one cannot be, before any is.
+Placing = Callable[[str, Path, Sequence[Arrived]], None]
+
+
+def store(content: bytes | memoryview, path: str, *, number: int, into: int) -> Arrived:
+    """Write the file under its number into the open folder `into`."""
+    size_bytes = len(content)
+    handle = os.open(str(number), os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=into)
+    try:
+        at = os.write(handle, content)
+        while at < size_bytes:
+            at += os.write(handle, content[at:])
+    finally:
+        os.close(handle)
+    return Arrived(number, path, size_bytes, hashlib.sha256(content).hexdigest())
 
 
 class Batch:
     """A tar on its way into a data set; to be closed by whoever opened it.
 
-    `write` may be called from any thread, one call at a time. `place` puts the files of a step into their data set
-    and records them; it raises where one cannot be, before any is.
+    `write` may be called from any thread, one call at a time.
     """
 
     def __init__(
@@ -87,18 +100,8 @@ class Batch:
                 if file.path in self._names:
                     raise InvalidParameters(f"the batch holds {file.path[:200]!r} twice; send one of them")
                 self._names.add(file.path)
-                number = len(self._step)
-                handle = os.open(
-                    str(number), os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=self._into
-                )
-                try:
-                    if os.write(handle, file.content) != len(file.content):
-                        os.pwrite(handle, file.content, 0)
-                finally:
-                    os.close(handle)
-                size_bytes = len(file.content)
-                self._step.append(Arrived(number, file.path, size_bytes, hashlib.sha256(file.content).hexdigest()))
-                self._step_bytes += size_bytes
+                self._step.append(store(file.content, file.path, number=len(self._step), into=self._into))
+                self._step_bytes += len(file.content)
                 if self._step_bytes >= STEP_BYTES or len(self._step) >= STEP_FILES:
                     self._finish_step()
 
@@ -130,7 +133,7 @@ class Batch:
         sync_disk(self._into)
         new.rename(self._folder / _LIST)
         sync_folder(self._folder)
-        self._place(self.upload, self._folder / _FILES, self._step)
+        self._place(self.upload.dataset_uuid, self._folder / _FILES, self._step)
         (self._folder / _LIST).unlink()
         self.files += len(self._step)
         self.size_bytes += self._step_bytes
@@ -143,7 +146,11 @@ def finish(uploads: UploadsFolder, upload_id: str, *, place: Placing) -> bool:
         with uploads.held(upload_id, seconds=0) as (upload, data):
             found = data.parent / _LIST
             if found.exists():
-                place(upload, data.parent / _FILES, [Arrived(*each) for each in json.loads(found.read_text())])
+                place(
+                    upload.dataset_uuid,
+                    data.parent / _FILES,
+                    [Arrived(*each) for each in json.loads(found.read_text())],
+                )
             uploads.end(upload, remember=False)
             return True
     except NotFound:  # the data set was deleted; the batch's folder goes by itself when it expires

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -17,6 +17,7 @@ from scientistcloud.errors import InvalidParameters, NoSpace, NotFound, TooLarge
 from scientistcloud.layout import DataFolder
 from scientistcloud.ports import Clock
 from scientistcloud.settings import DISK_RESERVE_SHARE, Settings
+from scientistcloud.uploads.ended import EndedLog
 from scientistcloud.uploads.record import (
     DATA,
     INFO,
@@ -84,6 +85,8 @@ class UploadsFolder:
         self._folder = folder
         self._root = folder.uploads
         self._clock = clock
+        #: Of those that needed no folder.
+        self.ended = EndedLog(self._root / _ENDED, clock=clock)
         # What was read once of an upload is not read again, save for what changes: offset, expiry, digest.
         self._facts: dict[str, Upload] = {}
 
@@ -113,7 +116,7 @@ class UploadsFolder:
         """
         upload_id = uuid.uuid4().hex
         new = self._root / f"{_NEW}{upload_id}"
-        self._require_allowed(path, length_bytes)
+        self.require_allowed(path, length_bytes)
         try:
             with out_of_space(f"the upload of {path!r}"):
                 new.mkdir(parents=True)
@@ -164,7 +167,7 @@ class UploadsFolder:
             raise InvalidParameters(
                 f"Upload-Length is {reserved_bytes}, but {upload.offset_bytes} bytes are here; say how long it is"
             )
-        self._require_allowed(upload.path, reserved_bytes)
+        self.require_allowed(upload.path, reserved_bytes)
         grown = replace(
             upload, reserved_bytes=reserved_bytes, length_bytes=reserved_bytes if final else upload.length_bytes
         )
@@ -179,7 +182,22 @@ class UploadsFolder:
         with self._alone():
             self._require_room(upload, stored_bytes)
 
-    def _require_allowed(self, path: str, length_bytes: int | None) -> None:
+    @contextmanager
+    def room(self, upload: Upload, stored_bytes: Callable[[], int]) -> Iterator[None]:
+        """Room for what the upload brings, all at once. Under a quota nobody else takes any meanwhile.
+
+        Raises as `require_room`.
+        """
+        self._root.mkdir(parents=True, exist_ok=True)
+        with self._alone():
+            self._require_room(upload, stored_bytes)
+            if self.limits.quota_bytes is not None:
+                yield
+                return
+        yield
+
+    def require_allowed(self, path: str, length_bytes: int | None) -> None:
+        """Raises `TooLarge` for a file beyond what one upload may bring."""
         most = self.limits.max_upload_bytes
         if most is not None and length_bytes is not None and length_bytes > most:
             raise TooLarge(f"{path!r} has {length_bytes} bytes, more than the {most} that are taken in one upload")
@@ -281,7 +299,11 @@ class UploadsFolder:
         """The upload, one that ended lately too; None where there is none."""
         if not _ID.fullmatch(upload_id):
             return None
-        return read_upload(self._place(upload_id) / INFO) or read_upload(self._ended(upload_id))
+        return (
+            read_upload(self._place(upload_id) / INFO)
+            or read_upload(self._ended(upload_id))
+            or self.ended.find(upload_id)
+        )
 
     def data(self, upload_id: str) -> Path:
         """Where the bytes of an upload lie until it is complete; those beyond its offset are no promise."""
@@ -294,12 +316,13 @@ class UploadsFolder:
             if upload is not None:
                 yield upload
 
-    def rivals(self, upload: Upload) -> list[str]:
-        """Other uploads of the same file of the same data set that wait for bytes."""
+    def rivals(self, upload: Upload, paths: Collection[str]) -> list[str]:
+        """Other uploads of these files of the upload's data set that wait for bytes."""
         return [
             each.upload_id
             for each in self._known_waiting()
-            if (each.dataset_uuid, each.path) == (upload.dataset_uuid, upload.path)
+            if each.dataset_uuid == upload.dataset_uuid
+            and each.path in paths
             and each.upload_id != upload.upload_id
             and each.path
         ]

@@ -54,7 +54,7 @@ class UploadProcessor(UploadReceiver):
 
         One that cannot be finished now does not keep the others waiting; it is tried again by the next call.
         """
-        finished = 0
+        finished = self._recover_small()
         unfinished = []
         for upload in list(self.uploads.unfinished()):
             if upload.is_batch:
@@ -78,6 +78,13 @@ class UploadProcessor(UploadReceiver):
         for upload_id in complete:
             self.digest(upload_id)
         return finished
+
+    def _recover_small(self) -> int:
+        try:
+            return self.small.recover()
+        except ScientistCloudError as failed:
+            _LOG.info("small files of a process that died stay for now: %s", failed)
+            return 0
 
     def tend(self) -> None:
         """`recover`, and end what has expired. To be called now and then, by any number of processes."""

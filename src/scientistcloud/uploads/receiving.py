@@ -6,14 +6,14 @@ it; see `uploads.processor` for the order of these steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 
 from scientistcloud.datasets import catalogue
-from scientistcloud.errors import InvalidTransition, NoSpace, NotFound, TooLarge
+from scientistcloud.errors import InvalidTransition, NoSpace, NotFound, ScientistCloudError, TooLarge
 from scientistcloud.jobs.parameters import PARAMETERS_LIMIT_BYTES
 from scientistcloud.jobs.queue import JobQueueManager
 from scientistcloud.layout import DataFolder, source_path
@@ -25,6 +25,20 @@ from scientistcloud.uploads.folder import Limits, UploadsFolder
 from scientistcloud.uploads.parts import MissingPart, put_together
 from scientistcloud.uploads.record import BATCH, PARTIAL, Upload
 from scientistcloud.uploads.session import Writing
+from scientistcloud.uploads.small import SmallFiles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmallFile:
+    """A file that is here as a whole."""
+
+    dataset_uuid: str
+    #: The e-mail of who sent it.
+    user: str
+    path: str
+    content: bytes
+    #: `Upload-Metadata` as it came.
+    metadata: str = ""
 
 
 class UploadReceiver(DatasetCloser):
@@ -58,6 +72,7 @@ class UploadReceiver(DatasetCloser):
             ),
         )
         self.uploads = UploadsFolder(self.folder, clock=store.clock, limits=self.limits)
+        self.small = SmallFiles(self.folder.uploads, place=self._place_batch)
         self._digesting: set[str] = set()
         self._stopping = Event()
 
@@ -113,7 +128,7 @@ class UploadReceiver(DatasetCloser):
                 self.uploads.end(held, remember=False)
             raise
         if dataset is not None:
-            self._end_rivals(upload)
+            self._end_rivals(upload, {path})
         return upload
 
     def open_part(self, *, user: str, length_bytes: int | None, metadata: str = "") -> Upload:
@@ -154,6 +169,60 @@ class UploadReceiver(DatasetCloser):
             place=self._place_batch,
             require_room=lambda step: self.uploads.require_room(replace(upload, reserved_bytes=step), stored_bytes),
             largest_bytes=min(LARGEST_BYTES, largest or LARGEST_BYTES),
+        )
+
+    def require_takes(self, dataset: Dataset, path: str, *, size_bytes: int) -> None:
+        """Raises what `take_small` would, as far as it can be known without the content."""
+        self.places.require(dataset.uuid, [path])
+        self._make_open(dataset)
+        self.uploads.require_allowed(path, size_bytes)
+
+    def take_small(self, files: Sequence[SmallFile]) -> list[Upload | ScientistCloudError]:
+        """Make each a source file of its open data set, durably; what its upload would be, or why it cannot be one.
+
+        Files of one data set and person share their syncs, unless one of them is in the way of the others.
+        """
+        done: dict[int, Upload | ScientistCloudError] = {}
+        alike: dict[tuple[str, str], list[int]] = {}
+        for at, file in enumerate(files):
+            alike.setdefault((file.dataset_uuid, file.user), []).append(at)
+        for places in alike.values():
+            try:
+                done |= zip(places, self._take_together([files[at] for at in places]), strict=True)
+            except ScientistCloudError as failed:
+                if len(places) == 1:
+                    done[places[0]] = failed
+                else:
+                    done |= {at: self.take_small([files[at]])[0] for at in places}
+        return [done[at] for at in range(len(files))]
+
+    def _take_together(self, files: Sequence[SmallFile]) -> list[Upload]:
+        now = self.store.clock.now()
+        coming = [
+            Upload(
+                upload_id="",
+                dataset_uuid=file.dataset_uuid,
+                user=file.user,
+                path=file.path,
+                length_bytes=len(file.content),
+                reserved_bytes=len(file.content),
+                metadata=file.metadata,
+                closes=False,
+                created_at=now,
+                expires_at=now + self.limits.expiry,
+                inode=0,
+            )
+            for file in files
+        ]
+        size_bytes = sum(each.reserved_bytes for each in coming)
+        with self.uploads.room(replace(coming[0], reserved_bytes=size_bytes), self._stored_bytes(files[0].user)):
+            arrived = self.small.take(files[0].dataset_uuid, [(file.path, file.content) for file in files])
+        self._end_rivals(coming[0], {file.path for file in files})
+        return self.uploads.ended.add(
+            [
+                replace(each, offset_bytes=each.reserved_bytes, sha256=came.sha256)
+                for each, came in zip(coming, arrived, strict=True)
+            ]
         )
 
     def known(self, upload_id: str) -> Upload:
@@ -229,6 +298,7 @@ class UploadReceiver(DatasetCloser):
                 self._give_up(upload, reason, noted=upload.closes)
 
     def require_arrived(self, dataset_uuid: str) -> None:
+        self.small.wait_for_others()
         missing = 0
         for upload in list(self.uploads.unfinished()):
             if upload.dataset_uuid != dataset_uuid:
@@ -288,26 +358,26 @@ class UploadReceiver(DatasetCloser):
         if dataset.status is DatasetStatus.UPLOAD_ERROR:
             catalogue.reopen(self.store, dataset.uuid)
 
-    def _place_batch(self, upload: Upload, folder: Path, step: Sequence[Arrived]) -> None:
+    def _place_batch(self, dataset_uuid: str, folder: Path, step: Sequence[Arrived]) -> None:
         """Put the files of a step in their places, durably, and record them. Can be repeated."""
-        dataset = self._dataset(upload)
-        if dataset is None:
-            raise NotFound(f"data set {upload.dataset_uuid} was deleted while files came; begin a new one")
+        dataset = self.store.datasets.get(dataset_uuid)
+        if dataset is None or dataset.deleted_at is not None:
+            raise NotFound(f"data set {dataset_uuid} was deleted while files came; begin a new one")
         catalogue.require_open(dataset)
         require_plain(step)
-        self.places.require(upload.dataset_uuid, (each.path for each in step))
-        self.places.put_all(folder, upload.dataset_uuid, ((str(each.number), each.path) for each in step))
+        self.places.require(dataset_uuid, (each.path for each in step))
+        self.places.put_all(folder, dataset_uuid, ((str(each.number), each.path) for each in step))
         self.store.datasets.put_files(
             [
                 DatasetFile(
-                    dataset_uuid=upload.dataset_uuid, path=each.path, size_bytes=each.size_bytes, sha256=each.sha256
+                    dataset_uuid=dataset_uuid, path=each.path, size_bytes=each.size_bytes, sha256=each.sha256
                 )
                 for each in step
             ]
         )
 
-    def _end_rivals(self, upload: Upload) -> None:
-        for upload_id in self.uploads.rivals(upload):
+    def _end_rivals(self, upload: Upload, paths: Collection[str]) -> None:
+        for upload_id in self.uploads.rivals(upload, paths):
             with suppress(NotFound), self.uploads.held(upload_id) as (rival, data):
                 if data.exists() and not rival.complete and rival.created_at <= upload.created_at:
                     self.uploads.end(rival, remember=False)

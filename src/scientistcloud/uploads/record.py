@@ -6,9 +6,9 @@ import ctypes
 import errno
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,12 @@ INFO, DATA = "info.json", "data"
 PARTIAL = "partial"
 BATCH = "batch"
 
-# Of Linux; Python has no name for it.
+# Of Linux; Python has no names for them.
 _SYNCFS = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+_WRITE_SOON = getattr(ctypes.CDLL(None), "sync_file_range", None)
+if _WRITE_SOON is not None:
+    _WRITE_SOON.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+_BEGIN = 2  # SYNC_FILE_RANGE_WRITE
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -72,12 +76,20 @@ class Upload:
         return self.concat == BATCH
 
 
+_NAMES = tuple(field.name for field in fields(Upload))
+
+
 def read_upload(path: Path) -> Upload | None:
     """What the `info.json` at `path` says; None where there is none."""
     try:
-        values: dict[str, Any] = json.loads(path.read_bytes())
+        text = path.read_bytes()
     except FileNotFoundError:
         return None
+    return from_json(text) if text.strip(b"\0") else None  # a power cut may leave a file of zeros
+
+
+def from_json(text: bytes) -> Upload:
+    values: dict[str, Any] = json.loads(text)
     for name in ("created_at", "expires_at"):
         values[name] = datetime.fromisoformat(values[name])
     return Upload(
@@ -89,14 +101,18 @@ def read_upload(path: Path) -> Upload | None:
     )
 
 
+def to_json(upload: Upload) -> str:
+    values = {name: getattr(upload, name) for name in _NAMES}
+    for name in ("created_at", "expires_at"):
+        values[name] = values[name].isoformat()
+    return json.dumps(values)
+
+
 def write_upload(folder: Path, upload: Upload, *, name: str = INFO, durable: bool = True) -> Path:
     """Write `upload` to the file `name` of `folder`; its entry there is made durable by `sync_folder`."""
-    values = asdict(upload)
-    for key in ("created_at", "expires_at"):
-        values[key] = values[key].isoformat()
     path = folder / name
     with out_of_space("what is known of the upload"), path.open("w") as file:
-        json.dump(values, file)
+        file.write(to_json(upload))
         file.flush()
         if durable:
             os.fsync(file.fileno())
@@ -110,6 +126,21 @@ def sync_folder(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sync_files(folder: int, names: Sequence[str]) -> None:
+    """Make what is in these files of the open folder durable."""
+    handles: list[int] = []
+    try:
+        for name in names:
+            handles.append(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder))
+            if _WRITE_SOON is not None and len(names) > 1:
+                _WRITE_SOON(handles[-1], 0, 0, _BEGIN)  # all are under way before the first is waited for
+        for handle in handles:
+            os.fdatasync(handle)
+    finally:
+        for handle in handles:
+            os.close(handle)
 
 
 def sync_disk(handle: int) -> None:

@@ -30,15 +30,18 @@ from scientistcloud.portal.api.upload_forms import MEDIA_TYPE, FormExchange
 from scientistcloud.portal.dependencies import SAFE_METHODS, authorise, find_dataset
 from scientistcloud.portal.exchange import Refused, answered, send_answer
 from scientistcloud.portal.files import file_answer
+from scientistcloud.portal.gathering import Gathering
 from scientistcloud.portal.guards import FILE_POLICY
-from scientistcloud.portal.reception import GROWTH_BYTES, End, Reception
+from scientistcloud.portal.reception import GROWTH_BYTES, End, Reception, whole_body
 from scientistcloud.portal.turns import Turns
 from scientistcloud.portal.tus import ALLOWED, VERSION, Mismatch, TusExchange
 from scientistcloud.records import Person
 from scientistcloud.uploads import metadata
+from scientistcloud.uploads.batch import LARGEST_BYTES
 from scientistcloud.uploads.checksum import Checksum
 from scientistcloud.uploads.parts import FINAL, parts_named
 from scientistcloud.uploads.processor import UploadProcessor
+from scientistcloud.uploads.receiving import SmallFile
 from scientistcloud.uploads.record import DATA, PARTIAL, Upload
 from scientistcloud.uploads.session import Writing
 
@@ -140,8 +143,11 @@ class _UploadExchange(TusExchange):
             self.require_content_type()
             if length_bytes is not None:
                 self.require_fits(body_bytes or 0, length_bytes)
-        # All of a small file, into a data set that is there: nobody knows of it before the answer to all.
+        # All of a file, into a data set that is there: nobody knows of it before the answer to all.
         at_once = request is not None and body_bytes == length_bytes and request.dataset_uuid is not None
+        if at_once and length_bytes is not None and length_bytes <= LARGEST_BYTES:
+            assert request is not None
+            return await self.create_small(person, request, length_bytes, checksum)
         if request is None:
             upload = await self.in_thread(
                 self.processor.open_part, user=person.email, length_bytes=length_bytes, metadata=header
@@ -154,6 +160,28 @@ class _UploadExchange(TusExchange):
         elif upload.complete:
             await self.complete(upload)
         return Response(status_code=HTTPStatus.CREATED, headers=headers | self.progress(upload))
+
+    async def create_small(
+        self, person: Person, request: metadata.Request, length_bytes: int, checksum: Checksum | None
+    ) -> Response:
+        """A small file with the request that opens its upload, which needs no folder then."""
+        dataset_uuid = await self.in_thread(self.require_takes, person, request, length_bytes)
+        content = await whole_body(self.body, length_bytes)
+        if checksum is not None:
+            checksum.computed.update(content)
+            if not checksum.holds:
+                raise Mismatch
+        gathering: Gathering = self.scope["app"].state.gathering
+        upload = await gathering.take(
+            SmallFile(
+                dataset_uuid=dataset_uuid,
+                user=person.email,
+                path=request.path,
+                content=content,
+                metadata=request.raw,
+            )
+        )
+        return Response(status_code=HTTPStatus.CREATED, headers=self.opened(upload) | self.progress(upload))
 
     async def concatenate(self, person: Person, concat: str) -> Response:
         """Open the whole that is made of the parts; they are put together behind the answer, if it takes long."""
@@ -238,6 +266,12 @@ class _UploadExchange(TusExchange):
         if waits and upload.expires_at < self.processor.store.clock.now():
             raise Refused(HTTPStatus.GONE, "the upload stopped and has expired; begin a new one")
         return upload
+
+    def require_takes(self, person: Person, request: metadata.Request, length_bytes: int) -> str:
+        """The uuid of the data set, into which the file may come."""
+        dataset = find_dataset(self.processor.store, person, str(request.dataset_uuid), Action.CHANGE)
+        self.processor.require_takes(dataset, request.path, size_bytes=length_bytes)
+        return dataset.uuid
 
     def open(
         self,
