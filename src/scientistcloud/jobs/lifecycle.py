@@ -41,7 +41,7 @@ PRIORITY_STEP_SECONDS = 600.0
 HISTORY_LENGTH = 10
 
 Changes = dict[str, Any]
-"""Fields of a `Job` and what they become; a job is copied once an event."""
+"""Fields of a `Job` and what they become."""
 
 CANARY = "verify_canary"
 """The job type of checks: only a claim that names it gets one."""
@@ -179,7 +179,7 @@ def created(new: NewJob, *, seq: int, line_free: bool, now: datetime) -> Job:
         cancel_requested=False,
         timeout_seconds=new.timeout_seconds,
         idempotency_key=new.idempotency_key,
-        progress=Progress(),
+        progress=_NO_PROGRESS,
         result=None,
         error=None,
         history=(),
@@ -196,7 +196,13 @@ def rank(claimable_at: datetime, priority: int) -> float:
 
 
 def after(job: Job, event: Event, now: datetime) -> Job:
-    """`job` after `event`; the same object where the event was told twice.
+    """`job` after `event`; the same object where the event was told twice. Raises what `changes` does."""
+    changed = changes(job, event, now)
+    return replace(job, **changed) if changed else job
+
+
+def changes(job: Job, event: Event, now: datetime) -> Changes:
+    """What `event` makes of `job`'s fields, some perhaps as they were; nothing where the event was told twice.
 
     Raises `InvalidTransition`, `AlreadyFinished` when somebody asks for what the state does not allow, and
     `LeaseLost` when a worker speaks whose token is not the job's, or whose attempt has ended otherwise.
@@ -204,66 +210,63 @@ def after(job: Job, event: Event, now: datetime) -> Job:
     match event:
         case Promoted():
             _demand(job, job.waits_for is WaitsFor.TURN, "does not wait for its turn")
-            return replace(job, **_as_head(job, since=now, now=now))
+            return _as_head(job, since=now, now=now)
         case Due(line_free):
             _demand(job, job.waits_for is WaitsFor.TIME and job.run_at <= now, "is not due")
             if job.head is None and not line_free:
-                return replace(job, waits_for=WaitsFor.TURN, rank=None, updated_at=now)
-            return replace(job, **_as_head(job, since=job.run_at, now=now))
+                return {"waits_for": WaitsFor.TURN, "rank": None, "updated_at": now}
+            return _as_head(job, since=job.run_at, now=now)
         case CancelAsked():
             if job.status.ended:
                 raise AlreadyFinished(f"job {job.job_id} is {job.status} already; an end is never changed")
             if job.status is JobStatus.RUNNING:
-                return job if job.cancel_requested else replace(job, cancel_requested=True, updated_at=now)
-            return replace(job, **_end(JobStatus.CANCELLED, now))
+                return {} if job.cancel_requested else {"cancel_requested": True, "updated_at": now}
+            return _end(JobStatus.CANCELLED, now)
         case Retried(seq, line_free):
             return _retried(job, seq=seq, line_free=line_free, now=now)
         case Claimed(worker_id, token, lease_seconds):
             _demand(job, job.waits_for is WaitsFor.NOTHING and token > job.token, "cannot be claimed")
-            return replace(
-                job,
-                status=JobStatus.RUNNING,
-                waits_for=None,
-                rank=None,
-                attempt=job.attempt + 1,
-                token=token,
-                worker_id=worker_id,
-                lease_seconds=lease_seconds,
-                heartbeat_at=now,
-                progress=Progress(),
-                started_at=now,
-                updated_at=now,
-            )
+            return {
+                "status": JobStatus.RUNNING,
+                "waits_for": None,
+                "rank": None,
+                "attempt": job.attempt + 1,
+                "token": token,
+                "worker_id": worker_id,
+                "lease_seconds": lease_seconds,
+                "heartbeat_at": now,
+                "progress": _NO_PROGRESS,
+                "started_at": now,
+                "updated_at": now,
+            }
         case Beat(token, progress):
             _hold(job, token, ())
-            return replace(job, heartbeat_at=now, progress=job.progress if progress is None else progress)
+            return {"heartbeat_at": now, "progress": job.progress if progress is None else progress}
         case Completed(token, result):
             # It ends so although its cancel was asked for: what came first wins.
             if not _hold(job, token, ("completed",)):
-                return job
-            return replace(
-                job,
-                result=result,
-                error=None,
-                progress=replace(job.progress, fraction=1.0),
-                history=_history(job, "completed", now),
-                **_end(JobStatus.COMPLETED, now),
-            )
+                return {}
+            return _end(JobStatus.COMPLETED, now) | {
+                "result": result,
+                "error": None,
+                "progress": replace(job.progress, fraction=1.0),
+                "history": _history(job, "completed", now),
+            }
         case Failed(token, error, retry_after_seconds):
             if not _hold(job, token, ("failed", "cancelled")):
-                return job
+                return {}
             if job.cancel_requested:
                 return _cancelled(job, now)
             return _failed(job, "failed", error, retry_after_seconds=retry_after_seconds, now=now)
         case Released(token):
             if not _hold(job, token, ("released", "cancelled")):
-                return job
+                return {}
             if job.cancel_requested:
                 return _cancelled(job, now)
-            changes = _without_worker() | _as_head(job, since=now, now=now)
-            return replace(job, attempt=job.attempt - 1, history=_history(job, "released", now), **changes)
+            back = {"attempt": job.attempt - 1, "history": _history(job, "released", now)}
+            return back | _WITHOUT_WORKER | _as_head(job, since=now, now=now)
         case CancelAcknowledged(token):
-            return _cancelled(job, now) if _hold(job, token, ("cancelled",)) else job
+            return _cancelled(job, now) if _hold(job, token, ("cancelled",)) else {}
         case Lost(retry_after_seconds, next_token):
             return _lost(job, retry_after_seconds=retry_after_seconds, next_token=next_token, now=now)
         case _:
@@ -285,30 +288,28 @@ def _hold(job: Job, token: int, already: tuple[str, ...]) -> bool:
     )
 
 
-def _retried(job: Job, *, seq: int, line_free: bool, now: datetime) -> Job:
+def _retried(job: Job, *, seq: int, line_free: bool, now: datetime) -> Changes:
     if job.status is JobStatus.COMPLETED:
         raise AlreadyFinished(f"job {job.job_id} is completed; create a new job to do the work again")
     _demand(job, job.status.ended, f"is {job.status} and needs no retry; wait for it, or cancel it first")
     last_in_line = {"status": JobStatus.PENDING, "waits_for": WaitsFor.TURN, "updated_at": now}
-    place = _as_head(job, since=now, now=now) if line_free else last_in_line
-    return replace(
-        job,
-        seq=seq,
-        run_at=now,
-        attempt=0,
-        cancel_requested=False,
-        result=None,
-        error=None,
-        finished_at=None,
-        **_without_worker(),
-        **place,
-    )
+    return {
+        "seq": seq,
+        "run_at": now,
+        "attempt": 0,
+        "cancel_requested": False,
+        "result": None,
+        "error": None,
+        "finished_at": None,
+        **_WITHOUT_WORKER,
+        **(_as_head(job, since=now, now=now) if line_free else last_in_line),
+    }
 
 
-def _lost(job: Job, *, retry_after_seconds: float, next_token: int, now: datetime) -> Job:
+def _lost(job: Job, *, retry_after_seconds: float, next_token: int, now: datetime) -> Changes:
     _demand(job, job.status is JobStatus.RUNNING, "does not run")
     if job.cancel_requested:
-        return replace(_cancelled(job, now, outcome="lost"), token=next_token)
+        return _cancelled(job, now, outcome="lost") | {"token": next_token}
     times = 1 + sum(attempt.outcome == "lost" for attempt in job.history)
     error = JobError(
         type="WorkerLost",
@@ -316,29 +317,27 @@ def _lost(job: Job, *, retry_after_seconds: float, next_token: int, now: datetim
         "then retry the job",
     )
     lost = _failed(job, "lost", error, retry_after_seconds=retry_after_seconds, now=now)
-    return replace(lost, token=next_token) if lost.status.ended else lost
+    return lost | {"token": next_token} if lost["status"].ended else lost
 
 
-def _failed(job: Job, outcome: str, error: JobError, *, retry_after_seconds: float, now: datetime) -> Job:
-    history = _history(job, outcome, now, error)
+def _failed(job: Job, outcome: str, error: JobError, *, retry_after_seconds: float, now: datetime) -> Changes:
+    told = {"error": error, "history": _history(job, outcome, now, error)}
     if error.permanent or job.attempt >= job.max_attempts:
-        return replace(job, error=error, history=history, **_end(JobStatus.FAILED, now))
+        return _end(JobStatus.FAILED, now) | told
     run_at = now + timedelta(seconds=retry_after_seconds)
-    return replace(
-        job,
-        status=JobStatus.PENDING,
-        waits_for=WaitsFor.TIME,
-        rank=rank(run_at, job.priority),
-        run_at=run_at,
-        error=error,
-        history=history,
-        updated_at=now,
-        **_without_worker(),
-    )
+    return {
+        "status": JobStatus.PENDING,
+        "waits_for": WaitsFor.TIME,
+        "rank": rank(run_at, job.priority),
+        "run_at": run_at,
+        "updated_at": now,
+        **told,
+        **_WITHOUT_WORKER,
+    }
 
 
-def _cancelled(job: Job, now: datetime, *, outcome: str = "cancelled") -> Job:
-    return replace(job, history=_history(job, outcome, now), **_end(JobStatus.CANCELLED, now))
+def _cancelled(job: Job, now: datetime, *, outcome: str = "cancelled") -> Changes:
+    return _end(JobStatus.CANCELLED, now) | {"history": _history(job, outcome, now)}
 
 
 def _as_head(job: Job, *, since: datetime, now: datetime) -> Changes:
@@ -362,14 +361,14 @@ def _end(status: JobStatus, now: datetime) -> Changes:
     }
 
 
-def _without_worker() -> Changes:
-    return {
-        "worker_id": None,
-        "lease_seconds": None,
-        "heartbeat_at": None,
-        "started_at": None,
-        "progress": Progress(),
-    }
+_NO_PROGRESS = Progress()
+_WITHOUT_WORKER: Changes = {
+    "worker_id": None,
+    "lease_seconds": None,
+    "heartbeat_at": None,
+    "started_at": None,
+    "progress": _NO_PROGRESS,
+}
 
 
 def _history(job: Job, outcome: str, now: datetime, error: JobError | None = None) -> tuple[Attempt, ...]:

@@ -136,9 +136,8 @@ class SqliteJobs:
         job_types: Sequence[str] | None = None,
     ) -> list[Job]:
         claimed: list[Job] = []
-        events = [(job.job_id, Completed(job.token, result)) for job, result in ends]
-        with self._database.read() as connection:
-            decided = decide(connection, events, self._clock.now())
+        events = [(job, Completed(job.token, result)) for job, result in ends]
+        decided = decide(events, self._clock.now())
         with self._steps() as steps:
             lost = steps.complete(events, decided)
             worker_id, lease_seconds = ends[0][0].worker_id, ends[0][0].lease_seconds

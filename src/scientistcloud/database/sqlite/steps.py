@@ -8,16 +8,28 @@ import json
 import random
 import sqlite3
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from operator import itemgetter
 
 from scientistcloud.database.sqlite.completions import Decided
-from scientistcloud.database.sqlite.rows import CHANGING, JOB_COLUMNS, JOB_NAMES, Row, changes, columns, job_of
+from scientistcloud.database.sqlite.rows import JOB_COLUMNS, JOB_NAMES, Row, changed_columns, job_of, row_of
 from scientistcloud.errors import IdempotencyConflict, LeaseLost, NotFound, QueueFull
 from scientistcloud.jobs import lifecycle
 from scientistcloud.jobs.adoption import adopted
-from scientistcloud.jobs.lifecycle import CANARY, Beat, Claimed, Completed, Due, Event, Lost, Promoted, Retried
+from scientistcloud.jobs.lifecycle import (
+    CANARY,
+    Beat,
+    Changes,
+    Claimed,
+    Completed,
+    Due,
+    Event,
+    Lost,
+    Promoted,
+    Retried,
+)
 from scientistcloud.jobs.retry import LOST_PAUSE_SECONDS, pause_seconds
 from scientistcloud.records import Job, NewJob, WaitsFor
 
@@ -107,31 +119,29 @@ class Steps:
         seq = self._next_seq(new.dataset_uuid)
         line_free = seq == 1 or self._line_free(new.dataset_uuid)
         job = lifecycle.created(new, seq=seq, line_free=line_free, now=self._now)
-        self._connection.execute(_INSERT, columns(job, JOB_NAMES))
-        self._note(job)
+        self._connection.execute(_INSERT, row_of(job))
+        self._note(job.job_id, job.waits_for)
         return job.job_id
 
     def apply(self, job_id: str, event: Event) -> Job:
         """Let `event` happen to the job; a line whose head ended moves on. Raises `NotFound`."""
         before = self._job(job_id)
-        after = lifecycle.after(before, event, self._now)
-        if after is not before:
-            self._save([(before, after)])
-        return after
+        changed = lifecycle.changes(before, event, self._now)
+        return self._save(before, changed) if changed else before
 
-    def complete(self, ends: Sequence[tuple[str, Completed]], decided: Mapping[str, Decided]) -> list[LeaseLost]:
+    def complete(self, ends: Sequence[tuple[Job, Completed]], decided: Mapping[str, Decided]) -> list[LeaseLost]:
         """Let each job end, if it is its worker's; what is to be said of the others.
 
         `decided`: what was worked out before the lock, where it still holds.
         """
         lost = []
-        for job_id, event in ends:
-            ready = decided.get(job_id)
+        for job, event in ends:
+            ready = decided.get(job.job_id)
             if ready is not None and ready.write(self._connection):
-                self._written(ready.before, ready.after)
+                self._written(ready.before, ready.changed)
                 continue
             try:
-                self.apply(job_id, event)
+                self.apply(job.job_id, event)
             except LeaseLost as refused:
                 lost.append(refused)
         return lost
@@ -140,7 +150,7 @@ class Steps:
         """Put the job last in its line again."""
         before = self._job(job_id)
         # Asked first, because a place that is drawn for nothing would be the data set's newest.
-        lifecycle.after(before, Retried(before.seq, line_free=False), self._now)
+        lifecycle.changes(before, Retried(before.seq, line_free=False), self._now)
         event = Retried(self._next_seq(before.dataset_uuid), line_free=self._line_free(before.dataset_uuid))
         return self.apply(job_id, event)
 
@@ -152,22 +162,18 @@ class Steps:
         """Lease up to `limit` due heads, lowest `rank` first, after the housekeeping of the queue."""
         self.keep_house()
         ready = self._ready(limit + 1, job_types)
-        heads = [job_of(row[1:]) for row in ready[:limit]]
-        claims = []
-        for head in heads:
+        claimed = []
+        for row in ready[:limit]:
+            head = job_of(row[1:])
             event = Claimed(worker_id, self._next_token(head.dataset_uuid), lease_seconds)
-            claims.append((head, lifecycle.after(head, event, self._now)))
-        self._save(claims, beat=self._beat, boot_id=self._boot_id)
+            claimed.append(self._lease(head, event))
         # Whoever claims wakes the next for what is left.
         self._left_behind = len(ready) > limit
-        return [after for _, after in claims]
+        return claimed
 
     def beat(self, job_id: str, event: Beat) -> Job:
         """Renew the lease."""
-        before = self._job(job_id)
-        after = lifecycle.after(before, event, self._now)
-        self._save([(before, after)], beat=self._beat, boot_id=self._boot_id)
-        return after
+        return self._lease(self._job(job_id), event)
 
     def keep_house(self) -> int:
         """Take back lost jobs, let due ones join, adopt foreign ones: at most 100 of each; how many."""
@@ -195,12 +201,12 @@ class Steps:
                 chance=random.random(),  # noqa: S311  # jitter, not a secret
                 first_seconds=LOST_PAUSE_SECONDS,
             )
-            after = lifecycle.after(before, Lost(pause, next_token=token + 1), self._now)
-            if after.token != before.token:
+            changed = lifecycle.changes(before, Lost(pause, next_token=token + 1), self._now)
+            if "token" in changed:
                 self._connection.execute(
-                    "UPDATE lanes SET token = ? WHERE dataset_uuid = ?", (after.token, before.dataset_uuid)
+                    "UPDATE lanes SET token = ? WHERE dataset_uuid = ?", (changed["token"], before.dataset_uuid)
                 )
-            self._save([(before, after)])
+            self._save(before, changed)
         return len(jobs)
 
     def adopt(self) -> int:
@@ -222,8 +228,8 @@ class Steps:
                 line_free=self._line_free(dataset_uuid),
                 now=self._now,
             )
-            self._connection.execute(_update_of(JOB_NAMES), [*columns(job, JOB_NAMES), job_id])
-            self._note(job)
+            self._connection.execute(_update_of(JOB_NAMES), [*row_of(job), job_id])
+            self._note(job_id, job.waits_for)
         return len(rows)
 
     def promote(self, dataset_uuid: str) -> None:
@@ -238,7 +244,7 @@ class Steps:
             "INDEXED BY jobs_turn WHERE dataset_uuid = :uuid AND waits_for = 'turn' ORDER BY seq LIMIT 1",
             uuid=dataset_uuid,
         ):
-            self._save([(before, lifecycle.after(before, Promoted(), self._now))])
+            self._save(before, lifecycle.changes(before, Promoted(), self._now))
 
     def _known(self, new: NewJob) -> str | None:
         row = self._connection.execute(
@@ -305,7 +311,7 @@ class Steps:
             )
             for before in due:
                 free = before.head is not None or self._line_free(before.dataset_uuid)
-                self._save([(before, lifecycle.after(before, Due(line_free=free), self._now))])
+                self._save(before, lifecycle.changes(before, Due(line_free=free), self._now))
             moved += len(due)
         return moved
 
@@ -318,24 +324,28 @@ class Steps:
         rows = self._connection.execute(f"SELECT {JOB_COLUMNS} FROM jobs {which}", values).fetchall()
         return [job_of(row) for row in rows]
 
-    def _save(self, steps: Sequence[tuple[Job, Job]], **more: object) -> None:
-        """Write what changed from the first to the second of each pair; a line whose head ended moves on."""
-        for before, after in steps:
-            values = changes(before, after, CHANGING) | more
-            self._connection.execute(_update_of(tuple(values)), [*values.values(), before.job_id])
-            self._written(before, after)
+    def _lease(self, before: Job, event: Claimed | Beat) -> Job:
+        changed = lifecycle.changes(before, event, self._now)
+        return self._save(before, changed, beat=self._beat, boot_id=self._boot_id)
 
-    def _written(self, before: Job, after: Job) -> None:
-        self._note(after)
-        if before.head is not None and after.head is None:
+    def _save(self, before: Job, changed: Changes, **more: object) -> Job:
+        """Write what becomes of a job; a line whose head ended moves on."""
+        values = changed_columns(before, changed) | more
+        self._connection.execute(_update_of(tuple(values)), [*values.values(), before.job_id])
+        self._written(before, changed)
+        return replace(before, **changed)
+
+    def _written(self, before: Job, changed: Changes) -> None:
+        self._note(before.job_id, changed.get("waits_for", before.waits_for))
+        if before.head is not None and changed.get("head", before.head) is None:
             self._promote_next(before.dataset_uuid)
 
-    def _note(self, job: Job) -> None:
+    def _note(self, job_id: str, waits_for: WaitsFor | None) -> None:
         # Pauses too: a sleeper has to learn of an earlier due time.
-        if job.waits_for in (WaitsFor.NOTHING, WaitsFor.TIME):
-            self._worth_a_look.add(job.job_id)
+        if waits_for in (WaitsFor.NOTHING, WaitsFor.TIME):
+            self._worth_a_look.add(job_id)
         else:
-            self._worth_a_look.discard(job.job_id)
+            self._worth_a_look.discard(job_id)
 
 
 @cache
