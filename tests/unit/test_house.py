@@ -74,6 +74,9 @@ def test_an_unknown_public_name_is_an_attribute_error() -> None:
         ("scientistcloud.cli", ("numpy", "fastapi", "tensorstore", "sqlite3")),
         ("scientistcloud.portal.app", ("numpy", "tensorstore", "tifffile", "netCDF4", "PIL", "h5py")),
         ("scientistcloud.client", ("numpy", "fastapi", "sqlite3")),
+        ("scientistcloud.converters.formats.photographs", ("tifffile", "imagecodecs", "PIL")),
+        ("scientistcloud.converters.formats.tiff", ("tifffile", "imagecodecs")),
+        ("scientistcloud.converters.formats.hdf5", ("h5py", "imagecodecs")),
         ("scientistcloud.service.background", ("opentelemetry", "numpy", "fastapi", "sqlite3")),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,8 +62,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Convert INPUT, a file or a folder, into the new OME-Zarr store OUTPUT, or into an .idx with its blocks."""
-    from scientistcloud.tasks.conversion import convert
-    from scientistcloud.tasks.conversion_options import read_options, write_options
+    from scientistcloud.tasks.fingerprint import Hashing
 
     reading = {
         "array": array,
@@ -71,7 +71,11 @@ def command(
         "bands": bands,
         "scan": scan,
     }
-    with progress_bar(source.name) as report:
+    with progress_bar(source.name) as report, Hashing(source) as hashing:
+        # While the source is hashed.
+        from scientistcloud.tasks.conversion import convert
+        from scientistcloud.tasks.conversion_options import read_options, write_options
+
         made = convert(
             source,
             output,
@@ -91,6 +95,7 @@ def command(
             preview=preview,
             memory_bytes=memory * _MIB,
             report=report,
+            hashing=hashing,
         )
     click.echo(json.dumps(made, indent=2, ensure_ascii=False) if as_json else _summary(made, output))
 
@@ -118,6 +123,9 @@ def _spacing(text: str | None) -> dict[str, float]:
 @contextmanager
 def progress_bar(name: str) -> Iterator[Report]:
     """A bar on standard error; nothing where that is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda fraction, step: None  # noqa: ARG005
+        return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 

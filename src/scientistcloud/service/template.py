@@ -17,6 +17,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from typing import NoReturn
 
 from scientistcloud import plugins
@@ -25,6 +26,7 @@ from scientistcloud.tasks import registry
 from scientistcloud.tasks.contract import Task
 
 MESSAGE_BYTES = 2**16
+_WARMED = ("scientistcloud.converters.formats.tiff.reader", "scientistcloud.omezarr.preview")
 
 
 @dataclass(slots=True)
@@ -149,7 +151,9 @@ def _tell(attempt: _Attempt, **news: int) -> None:
 
 
 def _sensors() -> list[str]:
-    """What the installed converters read; loading them warms their libraries as well."""
+    """What the installed converters read; loading them, and what most conversions use, warms their libraries."""
+    for module in _WARMED:
+        import_module(module)
     return sorted(
         {
             str(sensor)

@@ -22,7 +22,7 @@ from scientistcloud.layout import CONVERTED, CONVERTED_BLOCKS, CONVERTED_IDX, PR
 from scientistcloud.omezarr.check import check
 from scientistcloud.omezarr.check import compare as compare_with
 from scientistcloud.omezarr.disk import disk, sync
-from scientistcloud.omezarr.image import Image
+from scientistcloud.omezarr.image import Image, Reader
 from scientistcloud.omezarr.plan import WriteOptions
 from scientistcloud.omezarr.writer import silent, write
 from scientistcloud.tasks import idx_form
@@ -36,7 +36,7 @@ from scientistcloud.tasks.conversion_options import (
     recipe_of,
     write_options,
 )
-from scientistcloud.tasks.fingerprint import Fingerprint, Hashing
+from scientistcloud.tasks.fingerprint import Hashing
 from scientistcloud.tasks.form import form_of
 from scientistcloud.tasks.pictures import preview_of, quick_look
 
@@ -58,13 +58,15 @@ def convert(
     quicklook: Path | None = None,
     memory_bytes: int = DEFAULT_MEMORY_BYTES,
     report: Report = silent,
+    hashing: Hashing | None = None,
 ) -> dict[str, Any]:
     """Convert `source`, a file or a folder of files as one data set, into the new store `output`.
 
     With `form` `idx`, `output` is an ``.idx``, and the folder of its blocks beside it. The output, and `preview`
     where one is wanted, appear when they are complete, synced and checked, or not at all; whatever ends the
     conversion (`report` may raise) leaves nothing behind. Of what will take a while, `quicklook` appears within
-    seconds: a small store with a preview in it; the caller's to remove.
+    seconds: a small store with a preview in it; the caller's to remove. `hashing` of the source, where the caller
+    began with that before it loaded this module.
 
     Returns
     -------
@@ -90,31 +92,31 @@ def convert(
     source, output = source.absolute(), output.absolute()
     _return_memory_at_once()
     report(0.0, "opening")
-    fingerprint = Fingerprint.of(source)
+    hashing = hashing or Hashing(source)
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
-    reader = registry.open_source(source, sensor=sensor, options=replace(options, scratch=partial))
+    reader: Reader | None = None
     # Of IDX, the store is the first half of the way.
     told = report if form == OME_ZARR else lambda share, step: report(share / 2, step)
     made = partial / output.name
     try:
-        with Hashing(fingerprint) as hashing:
-            described = reader.describe()
-            recipe = recipe_of(sensor, options, writing, form)
-            _make(made)
-            first = described.arrays[0].image if described.arrays else described.images[0]
-            if quicklook is not None and _size(first) >= QUICKLOOK_FROM_BYTES:
-                report(0.0, "quick look")
-                quick_look(reader, described, quicklook, partial=partial, report=report)
-            written = write(
-                reader,
-                described,
-                made,
-                options=writing,
-                memory_bytes=memory_bytes,
-                report=told,
-                provenance=lambda: {**recipe, "source": hashing.result()},
-            )
-        fingerprint.must_be_unchanged()
+        reader = registry.open_source(source, sensor=sensor, options=replace(options, scratch=partial))
+        described = reader.describe()
+        recipe = recipe_of(sensor, options, writing, form)
+        _make(made)
+        first = described.arrays[0].image if described.arrays else described.images[0]
+        if quicklook is not None and _size(first) >= QUICKLOOK_FROM_BYTES:
+            report(0.0, "quick look")
+            quick_look(reader, described, quicklook, partial=partial, report=report)
+        written = write(
+            reader,
+            described,
+            made,
+            options=writing,
+            memory_bytes=memory_bytes,
+            report=told,
+            provenance=lambda: {**recipe, "source": hashing.result()},
+        )
+        hashing.must_be_unchanged()
         told(0.985, "checking")
         check(made)
         if preview is not None:
@@ -130,7 +132,9 @@ def convert(
         _appear(appearing, output, preview)
         return {**document, **recipe, "seconds": round(time.monotonic() - started, 3)}
     finally:
-        reader.close()
+        hashing.close()
+        if reader is not None:
+            reader.close()
         shutil.rmtree(partial, ignore_errors=True)
 
 

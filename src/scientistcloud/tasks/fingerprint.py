@@ -48,20 +48,28 @@ class Fingerprint:
 
 
 class Hashing:
-    """SHA-256 of the source files, taken in a thread beside the conversion."""
+    """SHA-256 of the source files, taken in a thread from the beginning on, beside everything else."""
 
-    def __init__(self, fingerprint: Fingerprint) -> None:
-        self._fingerprint = fingerprint
+    def __init__(self, source: Path) -> None:
+        self._fingerprint = Fingerprint.of(source.absolute())
         self._stop = Event()
         self._pool = ThreadPoolExecutor(1, "sha256")
+        self._sums = self._pool.submit(self._hash)
 
     def __enter__(self) -> Hashing:
-        self._sums = self._pool.submit(self._hash)
         return self
 
     def __exit__(self, *failed: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End, complete or not."""
         self._stop.set()
         self._pool.shutdown()
+
+    def must_be_unchanged(self) -> None:
+        """Raise `UnreadableSource` where a file is not what it was."""
+        self._fingerprint.must_be_unchanged()
 
     def result(self) -> list[dict[str, Any]]:
         """``{path, size_bytes, sha256}`` of each file."""
@@ -69,10 +77,11 @@ class Hashing:
 
     def _hash(self) -> list[dict[str, Any]]:
         out = []
+        block = memoryview(bytearray(_HASHED_BYTES))
         for name, (size_bytes, _, _) in self._fingerprint.files.items():
             total = hashlib.sha256()
             with (self._fingerprint.root / name).open("rb", buffering=0) as file:
-                while not self._stop.is_set() and (block := file.read(_HASHED_BYTES)):
-                    total.update(block)
+                while not self._stop.is_set() and (count := file.readinto(block)):
+                    total.update(block[:count])
             out.append({"path": name, "size_bytes": size_bytes, "sha256": total.hexdigest()})
         return out

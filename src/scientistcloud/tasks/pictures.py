@@ -12,7 +12,6 @@ from scientistcloud.layout import PREVIEW
 from scientistcloud.omezarr.disk import disk, sync
 from scientistcloud.omezarr.grid import shard_of
 from scientistcloud.omezarr.image import Array, PlainArray, Reader, Region, Source
-from scientistcloud.omezarr.preview import write_preview
 from scientistcloud.omezarr.quicklook import look, picked, plan_array
 from scientistcloud.omezarr.writer import Written, write
 from scientistcloud.tasks.contract import Report
@@ -20,6 +19,8 @@ from scientistcloud.tasks.contract import Report
 
 def preview_of(made: Path, written: Written) -> None:
     """The preview beside the store that was made."""
+    from scientistcloud.omezarr.preview import write_preview  # its library is of use here alone
+
     first = written.variables[0]
     with disk(made):
         write_preview(

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from scientistcloud.converters.contract import ReadOptions
 from scientistcloud.converters.formats.idx.header import MAGIC, refuse_several
-from scientistcloud.converters.formats.idx.reader import IdxReader
 from scientistcloud.omezarr.image import Reader
 
 _SEVERAL = (b"IdxMultipleDataset", b"<midx", b"typename='Idx", b'typename="Idx', b"<idxfile")
@@ -27,6 +26,9 @@ class IdxConverter:
             with path.open("rb") as file:
                 if _is_midx(file.read(4096)):
                     raise refuse_several(path)
+        # Not above: who converts another format need not load these libraries.
+        from scientistcloud.converters.formats.idx.reader import IdxReader
+
         return IdxReader(files, root=root)
 
 

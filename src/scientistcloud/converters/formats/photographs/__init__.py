@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scientistcloud.converters.contract import ReadOptions
-from scientistcloud.converters.formats.photographs import jpeg, png, tiff
+from scientistcloud.converters.formats.photographs.header import JPEG_MAGIC, PNG_MAGIC, TIFF_MAGIC
 from scientistcloud.omezarr.image import Reader
 
 
@@ -17,11 +17,11 @@ class PhotographConverter:
     summary = "photographs in PNG, JPEG, TIFF, and folders of them; MAPIR: those of Survey3 cameras, by their bands"
 
     def sniff(self, head: bytes, name: str) -> bool:  # noqa: ARG002  # both have magic numbers
-        return head.startswith((jpeg.MAGIC, png.MAGIC))
+        return head.startswith((JPEG_MAGIC, PNG_MAGIC))
 
     def reads_if_named(self, head: bytes, name: str) -> bool:  # noqa: ARG002
         """A TIFF is a photograph where somebody says so."""
-        return head.startswith(tiff.MAGIC)
+        return head.startswith(TIFF_MAGIC)
 
     def open(self, files: Sequence[Path], *, root: Path, options: ReadOptions) -> Reader:
         # Not above: who converts another format need not load these libraries.

@@ -16,7 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from scientistcloud.converters.formats.photographs import jpeg, png, tiff
-from scientistcloud.converters.formats.photographs.header import Header, check_possible
+from scientistcloud.converters.formats.photographs.header import (
+    JPEG_MAGIC,
+    PNG_MAGIC,
+    TIFF_MAGIC,
+    Header,
+    check_possible,
+)
 from scientistcloud.errors import NoSpace, UnreadableSource, UnsupportedSource
 from scientistcloud.omezarr.image import Array
 
@@ -69,11 +75,11 @@ class Gallery:
     def _header(self, number: int) -> Header:
         path, name = self._paths[number], self.name(number)
         with _mapped(path) as data:
-            if data[:3] == jpeg.MAGIC:
+            if data[:3] == JPEG_MAGIC:
                 found, most = jpeg.header(data, name), jpeg.MOST_PACKED
-            elif data[: len(png.MAGIC)] == png.MAGIC:
+            elif data[: len(PNG_MAGIC)] == PNG_MAGIC:
                 found, most = png.header(data, name), png.MOST_PACKED
-            elif data[:4] in tiff.MAGIC:
+            elif data[:4] in TIFF_MAGIC:
                 found, most = tiff.header(path), tiff.MOST_PACKED
             else:
                 raise UnsupportedSource(f"{name} is no PNG, JPEG or TIFF; leave the choice of the sensor")

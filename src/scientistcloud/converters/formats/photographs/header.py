@@ -9,6 +9,9 @@ import numpy as np
 
 from scientistcloud.errors import UnreadableSource, UnsupportedSource
 
+JPEG_MAGIC = b"\xff\xd8\xff"
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 LARGE_BYTES = 512 << 20
 """Decoded to more, a photograph has to look like one."""
 MOST_BYTES = 16 << 30

@@ -12,7 +12,6 @@ from scientistcloud.converters.formats.photographs.header import Header
 from scientistcloud.errors import UnreadableSource, UnsupportedSource
 from scientistcloud.omezarr.image import Array
 
-MAGIC = b"\xff\xd8\xff"
 MOST_PACKED = 2048  # a progressive file can say "nothing more" of a block of 64 values of each colour in one bit
 READER = f"simplejpeg {simplejpeg.__version__}"
 

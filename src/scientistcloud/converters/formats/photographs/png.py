@@ -10,11 +10,10 @@ from mmap import mmap
 import imagecodecs
 import numpy as np
 
-from scientistcloud.converters.formats.photographs.header import Header
+from scientistcloud.converters.formats.photographs.header import PNG_MAGIC, Header
 from scientistcloud.errors import UnreadableSource
 from scientistcloud.omezarr.image import Array
 
-MAGIC = b"\x89PNG\r\n\x1a\n"
 MOST_PACKED = 1032 * 4 * 8  # deflate's limit, times what a bit with a palette becomes: four bytes
 READER = f"imagecodecs {imagecodecs.__version__}"
 
@@ -92,12 +91,12 @@ def _first(kind: bytes, body: bytes, name: str, notes: list[str]) -> Header:
 
 def _chunks(data: mmap, name: str) -> Iterator[tuple[bytes, int, int]]:
     """Type, start and length of each chunk up to the end, which has to be there."""
-    place = len(MAGIC)
+    place = len(PNG_MAGIC)
     while place + 12 <= len(data):
         length, kind = struct.unpack(">I4s", data[place : place + 8])
         if place + 12 + length > len(data):
             break
-        if kind == b"IEND" and place > len(MAGIC):
+        if kind == b"IEND" and place > len(PNG_MAGIC):
             return
         yield kind, place + 8, length
         place += 12 + length

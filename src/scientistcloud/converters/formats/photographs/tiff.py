@@ -12,7 +12,6 @@ from scientistcloud.converters.formats.photographs.header import Header
 from scientistcloud.errors import UnreadableSource, UnsupportedSource
 from scientistcloud.omezarr.image import Array
 
-MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MOST_PACKED = 1 << 16
 READER = f"tifffile {tifffile.__version__}"
 
