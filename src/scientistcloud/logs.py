@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _FACT = re.compile(r'(?<!\S)(\w+)=("(?:[^"\\]|\\.)*"|\S*)')
 _PLAIN = re.compile(r'[^\s"=]+')
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]+)?(e[+-]?[0-9]+)?")
 
 
 def configure(form: str, *, level: int = logging.INFO) -> None:
@@ -24,13 +25,18 @@ def configure(form: str, *, level: int = logging.INFO) -> None:
 
 
 def facts(**named: object) -> str:
-    """``key=value`` for each of `named` that is not None, quoted where need be; begins with a space."""
+    """``key=value`` for each of `named` that is not None, quoted where need be; begins with a space.
+
+    Numbers stay numbers in JSON; a text that looks like one is quoted, and stays a text.
+    """
     return "".join(f" {name}={_value(value)}" for name, value in named.items() if value is not None)
 
 
 def _value(value: object) -> str:
     text = str(value)
-    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+    if isinstance(value, int | float) or (_PLAIN.fullmatch(text) and not _NUMBER.fullmatch(text)):
+        return text
+    return json.dumps(text, ensure_ascii=False)
 
 
 class JsonLines(logging.Formatter):
@@ -50,11 +56,14 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-def taken_apart(message: str) -> tuple[str, dict[str, str]]:
+def taken_apart(message: str) -> tuple[str, dict[str, str | float]]:
     """What happened, and the facts that were said with it."""
-    found = {}
+    found: dict[str, str | float] = {}
     for name, value in _FACT.findall(message):
-        found[name] = _unquoted(value) if value.startswith('"') else value
+        if value.startswith('"'):
+            found[name] = _unquoted(value)
+        else:
+            found[name] = json.loads(value) if _NUMBER.fullmatch(value) else value
     return " ".join(_FACT.sub("", message).split()), found
 
 

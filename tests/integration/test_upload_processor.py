@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from scientistcloud.assembly import open_store
 from scientistcloud.datasets.settling import settle
 from scientistcloud.errors import InvalidParameters, InvalidTransition, NotFound
 from scientistcloud.jobs.queue import JobQueueManager
+from scientistcloud.logs import taken_apart
 from scientistcloud.ports import Store
 from scientistcloud.records import Dataset, DatasetStatus, Job
 from scientistcloud.uploads.folder import Limits
@@ -525,6 +527,29 @@ def test_an_upload_into_a_deleted_data_set_is_dropped(
     with pytest.raises(NotFound, match="was deleted while its upload ran"):
         processor.complete(upload.upload_id)
     assert list(processor.uploads.unfinished()) == []
+
+
+# -- what is logged ------------------------------------------------------------------------------
+
+
+def test_the_log_names_the_data_set_of_each_upload(
+    processor: UploadProcessor, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="scientistcloud.uploads")
+    done, lost = opened(processor), opened(processor, "b.tif")
+    sent(processor, done)
+
+    processor.complete(done.upload_id)
+    processor.cancel(lost.upload_id)
+
+    said = [taken_apart(line) for line in caplog.messages]
+    assert [(event, found["upload_id"], found["dataset_uuid"]) for event, found in said] == [
+        ("upload opened", done.upload_id, done.dataset_uuid),
+        ("upload opened", lost.upload_id, lost.dataset_uuid),
+        ("upload complete", done.upload_id, done.dataset_uuid),
+        ("upload given up", lost.upload_id, lost.dataset_uuid),
+    ]
+    assert said[2][1]["size_bytes"] == len(BYTES)
 
 
 # -- crash points --------------------------------------------------------------------------------

@@ -56,12 +56,27 @@ def test_an_exception_is_one_line_too(stream: io.StringIO) -> None:
     assert "ZeroDivisionError" in json.loads(stream.getvalue())["exception"]
 
 
-@given(st.dictionaries(st.from_regex(r"[a-z_]+", fullmatch=True), st.text(min_size=1), max_size=5))
-def test_whatever_is_said_comes_back(named: dict[str, str]) -> None:
+_SAID = (
+    st.text(min_size=1) | st.from_regex(r"-?[0-9]+(\.[0-9]+)?") | st.integers(-(10**18), 10**18) | st.floats(0, 1e9)
+)
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z_]+", fullmatch=True), _SAID, max_size=5))
+def test_whatever_is_said_comes_back(named: dict[str, str | float]) -> None:
     event, found = taken_apart("something happened" + facts(**named))
 
     assert event == "something happened"
     assert found == named
+    assert {name: type(value) for name, value in found.items()} == {
+        name: type(each) for name, each in named.items()
+    }
+
+
+def test_numbers_are_numbers_in_json(stream: io.StringIO) -> None:
+    logging.getLogger("scientistcloud.test_logs").warning("took%s", facts(seconds=1.25, bytes=7, worker_id="12"))
+
+    line = json.loads(stream.getvalue())
+    assert (line["seconds"], line["bytes"], line["worker_id"]) == (1.25, 7, "12")
 
 
 @pytest.mark.parametrize("message", ["", "a = b", 'x="', 'path="C:\\x"', "a=b=c", "100 % done"])

@@ -241,8 +241,6 @@ class Supervisor:
             if self._ending.is_set():
                 return
             pause = 1.0 if time.monotonic() - began > _WELL_SECONDS else min(2 * pause, _LONGEST_PAUSE_SECONDS)
-            _LOG.warning(
-                "the worker ended, it is started again%s", logs.facts(status=status, seconds=f"{pause:.0f}")
-            )
+            _LOG.warning("the worker ended, it is started again%s", logs.facts(status=status, seconds=round(pause)))
             if self._ending.wait(pause):
                 return

@@ -12,6 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scientistcloud.errors import Forbidden, TooLarge
+from scientistcloud.logs import facts
 from scientistcloud.portal.problems import answer, problem_of
 
 _LOG = logging.getLogger("scientistcloud.portal.access")
@@ -140,5 +141,5 @@ class AccessLog:
             return await self._app(scope, receive, noted)
         finally:
             # %r: a path may hold line breaks that would forge lines of the log.
-            took = (time.monotonic() - began) * 1000
-            _LOG.info("%s %r %s %.0f ms", scope["method"], scope["path"], status or "-", took)
+            said = facts(status=status or None, milliseconds=round((time.monotonic() - began) * 1000))
+            _LOG.info("%s %r%s", scope["method"], scope["path"], said)

@@ -219,7 +219,9 @@ class Attempt:
             seconds = time.monotonic() - started
             if self._log is not None:
                 self._log.note(f"{how} after {seconds:.1f} s" + (f": {error.message}" if error else ""))
-            self._say(logging.INFO, f"attempt {how}", seconds=f"{seconds:.2f}", error=error.type if error else None)
+            self._say(
+                logging.INFO, f"attempt {how}", seconds=round(seconds, 2), error=error.type if error else None
+            )
         return how
 
     def _end_job(self, how: str, outcome: Outcome | None, error: JobError | None) -> None:

@@ -20,8 +20,7 @@ from scientistcloud.records import Dataset
 from scientistcloud.uploads.batch import finish as finish_batch
 from scientistcloud.uploads.receiving import UploadReceiver
 from scientistcloud.uploads.record import Upload
-
-_LOG = logging.getLogger(__name__)
+from scientistcloud.uploads.telling import tell
 
 BLOCK_BYTES = 4 * 2**20
 # An opening that takes longer than this to write its data set's record has died.
@@ -61,29 +60,29 @@ class UploadProcessor(UploadReceiver):
                 finished += finish_batch(self.uploads, upload.upload_id, place=self._place_batch)
             elif not upload.is_part:
                 unfinished.append(upload)
-        complete = [upload.upload_id for upload in unfinished if upload.complete]
+        complete = [upload for upload in unfinished if upload.complete]
         for upload in unfinished:
             if upload.parts and not upload.complete:
                 try:
                     self.assemble(upload.upload_id)
                     finished += 1
                 except ScientistCloudError as failed:
-                    _LOG.warning("upload %s could not be put together: %s", upload.upload_id, failed)
-        for upload_id in complete:
+                    tell("upload not put together", upload, level=logging.WARNING, reason=failed)
+        for upload in complete:
             try:
-                self.complete(upload_id)
+                self.complete(upload.upload_id)
                 finished += 1
             except ScientistCloudError as failed:
-                _LOG.warning("upload %s is complete and could not be taken in: %s", upload_id, failed)
-        for upload_id in complete:
-            self.digest(upload_id)
+                tell("upload complete and not taken in", upload, level=logging.WARNING, reason=failed)
+        for upload in complete:
+            self.digest(upload.upload_id)
         return finished
 
     def _recover_small(self) -> int:
         try:
             return self.small.recover()
         except ScientistCloudError as failed:
-            _LOG.info("small files of a process that died stay for now: %s", failed)
+            tell("small files of a process that died stay for now", reason=failed)
             return 0
 
     def tend(self) -> None:
@@ -96,7 +95,7 @@ class UploadProcessor(UploadReceiver):
             if upload.upload_id in used:
                 continue
             if upload.expires_at < now or (now - upload.created_at > _ORPHANED and self._is_orphaned(upload)):
-                self._expire(upload.upload_id)
+                self._expire(upload)
         self.uploads.sweep()
 
     def stop(self) -> None:
@@ -119,13 +118,14 @@ class UploadProcessor(UploadReceiver):
         except NotFound:
             return  # another was faster
         except (OSError, ScientistCloudError) as failed:
-            _LOG.warning("the SHA-256 of upload %s could not be computed: %s", upload_id, failed)
+            if (known := self.uploads.get(upload_id)) is not None:
+                tell("SHA-256 not computed", known, level=logging.WARNING, reason=failed)
         finally:
             self._digesting.discard(upload_id)
 
-    def _expire(self, upload_id: str) -> None:
+    def _expire(self, expired: Upload) -> None:
         try:
-            with self.uploads.held(upload_id, seconds=0) as (upload, data):
+            with self.uploads.held(expired.upload_id, seconds=0) as (upload, data):
                 if upload.expires_at >= self.store.clock.now() and not self._is_orphaned(upload):
                     return  # bytes came meanwhile
                 if not data.exists():  # `recover` did what can still be done
@@ -135,7 +135,7 @@ class UploadProcessor(UploadReceiver):
                 message = f"the upload of {upload.path!r} stopped and expired after {days:g} days; send it again"
                 self._give_up(upload, message, noted=True)
         except ScientistCloudError as failed:
-            _LOG.info("upload %s expired and stays for now: %s", upload_id, failed)
+            tell("upload expired and stays for now", expired, reason=failed)
 
     def _is_orphaned(self, upload: Upload) -> bool:
         return bool(upload.path) and self._dataset(upload) is None

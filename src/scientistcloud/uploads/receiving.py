@@ -26,6 +26,7 @@ from scientistcloud.uploads.parts import MissingPart, put_together
 from scientistcloud.uploads.record import BATCH, PARTIAL, Upload
 from scientistcloud.uploads.session import Writing
 from scientistcloud.uploads.small import SmallFiles
+from scientistcloud.uploads.telling import tell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +130,7 @@ class UploadReceiver(DatasetCloser):
             raise
         if dataset is not None:
             self._end_rivals(upload, {path})
+        tell("upload opened", upload, size_bytes=length_bytes)
         return upload
 
     def open_part(self, *, user: str, length_bytes: int | None, metadata: str = "") -> Upload:
@@ -344,6 +346,8 @@ class UploadReceiver(DatasetCloser):
                     )
                 ]
             )
+        if placed:
+            tell("upload complete", upload, size_bytes=upload.length_bytes)
         if upload.closes:
             dataset = catalogue.close(
                 self.store, upload.dataset_uuid, only_revision=0, archive=self._archive(upload.dataset_uuid)
@@ -375,6 +379,7 @@ class UploadReceiver(DatasetCloser):
                 for each in step
             ]
         )
+        tell("small files are in their places", dataset_uuid=dataset_uuid, files=len(step))
 
     def _end_rivals(self, upload: Upload, paths: Collection[str]) -> None:
         for upload_id in self.uploads.rivals(upload, paths):
@@ -384,6 +389,7 @@ class UploadReceiver(DatasetCloser):
 
     def _give_up(self, upload: Upload, message: str, *, noted: bool) -> None:
         """End the upload; with `noted` its data set says why. To be called while it is held."""
+        tell("upload given up", upload, reason=message)
         if noted and self._dataset(upload) is not None:
             catalogue.fail_upload(self.store, upload.dataset_uuid, message)
         self.uploads.end(upload, remember=False)

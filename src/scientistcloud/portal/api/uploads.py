@@ -44,8 +44,7 @@ from scientistcloud.uploads.processor import UploadProcessor
 from scientistcloud.uploads.receiving import SmallFile
 from scientistcloud.uploads.record import DATA, PARTIAL, Upload
 from scientistcloud.uploads.session import Writing
-
-_LOG = logging.getLogger(__name__)
+from scientistcloud.uploads.telling import tell
 
 # So long a request waits for its parts to be put together; then it is answered, and they are put together behind.
 _ASSEMBLY_SECONDS = 10.0
@@ -197,7 +196,7 @@ class _UploadExchange(TusExchange):
     async def assembled(self, upload: Upload) -> None:
         """Wait a while until the parts of the upload are put together; it goes on without us."""
         work = asyncio.get_running_loop().run_in_executor(
-            self.assembling, partial(_put_together, self.processor, upload.upload_id)
+            self.assembling, partial(_put_together, self.processor, upload)
         )
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(work), _ASSEMBLY_SECONDS)
@@ -376,11 +375,11 @@ def _grow(processor: UploadProcessor, writing: Writing, lacking_bytes: int) -> i
     return writing.upload.reserved_bytes - before
 
 
-def _put_together(processor: UploadProcessor, upload_id: str) -> None:
+def _put_together(processor: UploadProcessor, upload: Upload) -> None:
     try:
-        processor.assemble(upload_id)
+        processor.assemble(upload.upload_id)
     except ScientistCloudError as failed:  # the next request, or the next start, tries again
-        _LOG.warning("upload %s could not be put together: %s", upload_id, failed)
+        tell("upload not put together", upload, level=logging.WARNING, reason=failed)
 
 
 _endpoint = Uploads()
