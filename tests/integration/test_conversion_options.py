@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ import zarr
 from click.testing import CliRunner
 from portal_site import Site, running_site
 
+from openvisus_files import needed
 from scientistcloud.cli import group
-from scientistcloud.errors import InvalidParameters
+from scientistcloud.errors import InvalidParameters, UnreadableSource, UnsafeSource
 from scientistcloud.omezarr.streaming import Progress, time_in_words
 from scientistcloud.portal.pages.convert import options_of
 from scientistcloud.tasks.conversion import convert
@@ -203,3 +206,55 @@ def test_progress_tells_bytes_rate_and_time_left() -> None:
     progress.tell()
     assert "256 MiB/s" not in said[-1][1]
     assert [time_in_words(each) for each in (0.2, 89, 150, 12_000)] == ["1 s", "89 s", "2 min", "3 h 20 min"]
+
+
+def test_what_was_registered_in_place_is_done_again_from_there(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_site(tmp_path / "data") as site:
+        uuid = converted(site, source)
+        shutil.rmtree(site.settings.folder.dataset(uuid).source)
+        before = site.store.datasets.get(uuid)
+        assert before is not None
+        site.store.datasets.update(before, replace(before, place=str(source / "stack.tif")))
+    command = ["reproduce", uuid, "--data-dir", str(tmp_path / "data")]
+
+    foreign = CliRunner().invoke(group, command)
+    monkeypatch.setenv("SCIENTISTCLOUD_REGISTER_ROOTS", str(source))
+    good = CliRunner().invoke(group, command)
+    (source / "stack.tif").rename(source / "other.tif")
+    gone = CliRunner().invoke(group, command)
+
+    assert good.exit_code == 0, good.output
+    assert "the same in all of" in good.output
+    assert [(type(each.exception), each.exit_code) for each in (foreign, gone)] == [
+        (UnsafeSource, 1), (UnreadableSource, 1),
+    ]  # fmt: skip
+
+
+def test_an_idx_is_done_again_and_what_is_damaged_is_named(tmp_path: Path) -> None:
+    needed()
+    values = np.arange(70 * 90, dtype="u2").reshape(70, 90)
+    with running_site(tmp_path / "data") as site:
+        uuid = site.add_dataset("idx")
+        folder = site.settings.folder.dataset(uuid)
+        folder.source.mkdir(parents=True)
+        tifffile.imwrite(folder.source / "plane.tif", values)
+        form = convert(folder.source, folder.root / "converted.idx", form="idx")
+        before = site.store.datasets.get(uuid)
+        assert before is not None
+        site.store.datasets.update(before, replace(before, forms=({**form, "token": 1, "job_id": "gone"},)))
+    command = ["reproduce", uuid, "--data-dir", str(tmp_path / "data")]
+
+    good = CliRunner().invoke(group, command)
+    (block,) = (path for path in (folder.root / "converted").rglob("*") if path.is_file())
+    damaged = bytearray(block.read_bytes())
+    damaged[-1] ^= 1
+    block.write_bytes(damaged)
+    other = CliRunner().invoke(group, command)
+
+    assert good.exit_code == 0, good.output
+    assert "the same in all of 2 files" in good.output
+    assert other.exit_code == 1
+    assert f"{block.relative_to(folder.root)} differs" in other.output
+    assert sorted(path.name for path in folder.root.iterdir()) == ["converted", "converted.idx", "source"]

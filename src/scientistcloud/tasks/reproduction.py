@@ -15,7 +15,8 @@ from scientistcloud.omezarr import metadata
 from scientistcloud.omezarr.writer import silent
 from scientistcloud.tasks.contract import Report
 from scientistcloud.tasks.conversion import convert
-from scientistcloud.tasks.conversion_options import read_options, write_options
+from scientistcloud.tasks.conversion_options import OME_ZARR, form_option, read_options, write_options
+from scientistcloud.tasks.idx_form import blocks_of
 
 _ROOT = "zarr.json"
 _BLOCK_BYTES = 4 << 20
@@ -40,25 +41,38 @@ class Reproduction:
         return not self.differences
 
 
-def reproduce(store: Path, source: Path, *, report: Report = silent) -> Reproduction:
-    """Convert `source` again as `store` says that it was made, beside it, and compare; nothing is kept or changed.
+def reproduce(
+    made: Path, source: Path, *, recipe: dict[str, Any] | None = None, report: Report = silent
+) -> Reproduction:
+    """Convert `source` again as `made` was, beside it, and compare; nothing is kept or changed.
 
-    Raises `NotFound` where there is no store, or none that says how it was made, and what `convert` raises.
+    Parameters
+    ----------
+    made
+        An OME-Zarr store, or an ``.idx`` with the folder of its blocks beside it.
+    recipe
+        How it was made: ``options``, and where they are known ``version`` and ``source``. None: as the store says.
+
+    Raises `NotFound` where there is no form, or none that says how it was made, and what `convert` raises.
     """
-    recipe = _recipe(store)
+    recipe = _recipe(made) if recipe is None else recipe
     options: dict[str, Any] = recipe["options"]
-    with tempfile.TemporaryDirectory(prefix=".reproduce.", dir=store.parent) as folder:
-        again = Path(folder) / store.name
+    form = form_option(options)
+    with tempfile.TemporaryDirectory(prefix=".reproduce.", dir=made.parent) as folder:
+        again = Path(folder) / made.name
         convert(
             source,
             again,
             sensor=str(options.get("sensor", "auto")),
             options=read_options(options),
             writing=write_options(options),
+            form=form,
             report=report,
         )
-        ours, theirs = _digests(store), _digests(again)
-        differences = _of_sources(recipe, _recipe(again)) + _of_files(ours, theirs)
+        ours, theirs = _digests(made), _digests(again)
+        differences = _of_files(ours, theirs)
+        if form == OME_ZARR:  # an IDX does not say what it was made of
+            differences = _of_sources(recipe, _recipe(again)) + differences
     total = hashlib.sha256("".join(f"{name} {ours[name]}\n" for name in sorted(ours)).encode()).hexdigest()
     return Reproduction(
         files=len(ours), digest=total, differences=tuple(differences), written_by=str(recipe.get("version", ""))
@@ -74,13 +88,14 @@ def _recipe(store: Path) -> dict[str, Any]:
     return recipe
 
 
-def _digests(store: Path) -> dict[str, str]:
-    """SHA-256 of each file; of the root's metadata without where it came from, which names versions."""
+def _digests(made: Path) -> dict[str, str]:
+    """SHA-256 of each file; of a store's root without where it came from, which names versions."""
     found = {}
-    for path in sorted(store.rglob("*")):
+    folder = made if made.is_dir() else blocks_of(made)
+    for path in sorted([*folder.rglob("*"), *([] if made.is_dir() else [made])]):
         if not path.is_file():
             continue
-        name = path.relative_to(store).as_posix()
+        name = path.relative_to(made if made.is_dir() else made.parent).as_posix()
         if name == _ROOT:
             document = json.loads(path.read_bytes())
             document["attributes"].pop(metadata.OURS, None)
