@@ -135,11 +135,15 @@ def test_an_archive_is_kept_as_it_is_when_no_conversion_is_wanted(busy: Site, tm
     dataset = ingested(site, zipped(tmp_path / "scan.zip", slices(1)), convert=False)
     assert (dataset.status, types_of(site, dataset)) == (DatasetStatus.DONE, [])
 
-    processor.convert_again(dataset.uuid, request="click")
+    asked = {"spacing": {"y": 0.5, "x": 0.25}, "reduce": "maximum"}
+    processor.convert_again(dataset.uuid, request="click", options=asked)
     eventually(lambda: len(types_of(site, dataset)) == 2, "led to a conversion")
     target = site.settled(dataset.uuid, DatasetStatus.DONE)
 
     assert target.forms[-1]["shape"] == [64, 48]
+    # What was asked for is meant for the conversion, not for the unpacking before it.
+    assert target.forms[-1]["options"] == {"sensor": "auto", "codec": "auto", **asked}
+    assert [axis["spacing"] for axis in target.forms[-1]["axes"]] == [0.5, 0.25]
     processor.convert_again(dataset.uuid, request="click")
     assert len(types_of(site, dataset)) == 2
 

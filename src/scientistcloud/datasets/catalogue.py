@@ -159,8 +159,6 @@ def want_conversion(
     unknown = set(options or {}) - CONVERSION_OPTIONS
     if unknown:
         raise InvalidParameters(f"a conversion has no option {', '.join(sorted(unknown))}; see `convert --help`")
-    if options and archive is not None:
-        raise InvalidParameters("an archive is unpacked first; convert again with options when it is")
     if not request or len(request) > _REQUEST_LENGTH or not request.isprintable():
         raise InvalidParameters(
             f"the request is {request[:80]!r}; draw 1 to {_REQUEST_LENGTH} printable characters"
@@ -168,10 +166,7 @@ def want_conversion(
 
     def wanting(dataset: Dataset) -> Dataset:
         named = replace(dataset, sensor=checked_sensor(sensor or dataset.sensor))
-        if archive is None:
-            work = conversion(named, revision=dataset.revision, request=request, options=options)
-        else:
-            work = _work_on(named, archive, revision=dataset.revision, request=request)
+        work = _work_on(named, archive, revision=dataset.revision, request=request, options=options)
         return after(named, ConversionWanted(work))
 
     return change(store, dataset_uuid, wanting)
@@ -246,11 +241,23 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _work_on(dataset: Dataset, archive: Archive | None, *, revision: int, request: str | None = None) -> Wanted:
+def _work_on(
+    dataset: Dataset,
+    archive: Archive | None,
+    *,
+    revision: int,
+    request: str | None = None,
+    options: Json | None = None,
+) -> Wanted:
     if archive is None:
-        return conversion(dataset, revision=revision, request=request)
+        return conversion(dataset, revision=revision, request=request, options=options)
     return extraction(
-        dataset, archive=archive.path, revision=revision, request=request, limit_bytes=archive.limit_bytes
+        dataset,
+        archive=archive.path,
+        revision=revision,
+        request=request,
+        limit_bytes=archive.limit_bytes,
+        options=options,
     )
 
 

@@ -58,10 +58,11 @@ def extraction(
     request: str | None = None,
     limit_bytes: int | None = None,
     convert: bool = True,
+    options: Json | None = None,
 ) -> Wanted:
     """The unpacking of the source file at the path `archive`, and then, with `convert`, the conversion.
 
-    `limit_bytes`: what may come out, of the room that its people have left.
+    `limit_bytes`: what may come out, of the room that its people have left. `options` are kept for the conversion.
     """
     folder = DataFolder(Path()).dataset(target.uuid)
     return Wanted(
@@ -73,6 +74,7 @@ def extraction(
             "limit_bytes": limit_bytes,
             "convert": convert,
             "request": request,
+            **({"options": dict(options)} if options else {}),
         },
     )
 
@@ -102,7 +104,7 @@ def following(
     """
     if not parameters.get("convert", True) or target.closed_at is None:
         return None
-    request = parameters.get("request")
+    request, options = parameters.get("request"), parameters.get("options")
     if archive is not None:
         return extraction(
             target,
@@ -110,9 +112,10 @@ def following(
             revision=target.revision,
             request=request,
             limit_bytes=parameters.get("limit_bytes"),
+            options=options,
         )
     unpacked = at if job_type == EXTRACTION else None
-    return conversion(target, revision=target.revision, request=request, at=unpacked)
+    return conversion(target, revision=target.revision, request=request, at=unpacked, options=options)
 
 
 def as_json(wanted: Wanted) -> dict[str, Any]:

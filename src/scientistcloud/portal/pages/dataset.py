@@ -91,7 +91,8 @@ def _asked(dataset: Dataset, row: Row) -> Json:
     if dataset.forms:
         options: Json = dataset.forms[-1].get("options", {})
         return options
-    parameters = row.job.parameters if row.job else {}
+    parameters = dict(row.job.parameters) if row.job else {}
+    parameters |= parameters.get("options") or {}  # of an unpacking: they are kept for the conversion after it
     return {key: value for key, value in parameters.items() if key in CONVERSION_OPTIONS}
 
 
