@@ -271,7 +271,7 @@ def test_another_colour_profile_is_said(tmp_path: Path) -> None:
     Picture.fromarray(scene()).save(tmp_path / "lab.png", icc_profile=lab.tobytes())
     Picture.fromarray(scene()).save(tmp_path / "usual.jpg", icc_profile=usual.tobytes())
 
-    assert "the colours are of the profile" in look(tmp_path / "lab.png")[0].warnings[0]
+    assert "its colours are of the profile" in look(tmp_path / "lab.png")[0].warnings[0]
     assert look(tmp_path / "usual.jpg")[0].warnings == ()
     assert "sRGB" in look(tmp_path / "usual.jpg")[0].metadata["icc_profile"]
 
@@ -288,6 +288,57 @@ def test_the_preview_has_the_colours_of_the_photograph(data: Path, tmp_path: Pat
         assert np.abs(np.array(made).astype(int) - np.array(wanted)).mean() < 4
         assert not made.getexif()
     assert compare(tmp_path / "a.ome.zarr", data / "drone/orientation/Landscape_6.jpg") == 3 * 1200 * 1800
+
+
+def a_profile(*primaries: tuple[float, float, float]) -> bytes:
+    """An ICC profile of three primaries (XYZ under D50) and a gamma of 2.2, by ICC.1:2001-04."""
+
+    def fixed(*numbers: float) -> bytes:
+        return struct.pack(f">{len(numbers)}i", *(round(65536 * number) for number in numbers))
+
+    tags = {b"wtpt": b"XYZ \0\0\0\0" + fixed(0.9642, 1, 0.8249), b"cprt": b"text\0\0\0\0CC0\0"}
+    tags[b"desc"] = b"desc\0\0\0\0" + struct.pack(">I", 6) + b"turned".ljust(84, b"\0")
+    for name, primary in zip((b"rXYZ", b"gXYZ", b"bXYZ"), primaries, strict=True):
+        tags[name] = b"XYZ \0\0\0\0" + fixed(*primary)
+        tags[name[:1] + b"TRC"] = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(2.2 * 256)) + b"\0\0"
+    head, data = b"", b""
+    start = 132 + 12 * len(tags)
+    for name, content in tags.items():
+        content = content.ljust(-(-len(content) // 4) * 4, b"\0")
+        head += name + struct.pack(">II", start + len(data), len(content))
+        data += content
+    size = struct.pack(">I", start + len(data))
+    kind = struct.pack(">I", 0x02400000) + b"mntrRGB XYZ " + bytes(12) + b"acsp" + bytes(28)
+    return (
+        size + bytes(4) + kind + fixed(0.9642, 1, 0.8249) + bytes(48) + struct.pack(">I", len(tags)) + head + data
+    )
+
+
+RED, GREEN, BLUE = (0.4361, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7142)  # of sRGB under D50
+
+
+@pytest.mark.parametrize(
+    ("icc", "seen"),
+    [(a_profile(GREEN, RED, BLUE), (1, 0, 2)), (a_profile(GREEN, RED, BLUE)[:300], (0, 1, 2))],
+    ids=["whole", "damaged"],
+)
+def test_the_preview_heeds_a_colour_profile_and_the_values_stay(
+    icc: bytes, seen: tuple[int, ...], tmp_path: Path
+) -> None:
+    """By this profile, what is stored as red is green on a usual screen."""
+    stored = np.zeros((60, 90, 3), np.uint8)
+    stored[:, :30], stored[:, 30:60], stored[:, 60:] = (220, 40, 90), (30, 200, 60), (120, 121, 40)
+    Picture.fromarray(stored).save(tmp_path / "a.png", icc_profile=icc)
+
+    convert(tmp_path / "a.png", tmp_path / "a.ome.zarr", preview=tmp_path / "a.webp")
+
+    with Picture.open(tmp_path / "a.webp") as made:
+        middles = np.array(made.convert("RGB")).astype(int)[30, [15, 45, 75]]
+        assert "icc_profile" not in made.info
+    assert np.abs(middles - stored[30, [15, 45, 75]].astype(int)[:, seen]).max() < 16
+    np.testing.assert_array_equal(
+        zarr.open_array(tmp_path / "a.ome.zarr/0/image", mode="r")[...], np.moveaxis(stored, -1, 0)
+    )
 
 
 def test_a_grey_photograph_is_shown_in_grey(tmp_path: Path) -> None:

@@ -100,6 +100,8 @@ class Image:
     #: True: the channel axis holds red, green, blue (and alpha as a fourth, shown as transparency); without a
     #: channel axis, a photograph in grey, shown so.
     rgb: bool = False
+    #: The ICC profile of a photograph's colours, heeded where it is looked at; values are as they are.
+    icc: bytes = b""
     #: Images of unequal numbers never share a group, however alike they are (photographs of a survey).
     series: int | None = None
     #: Rows go from the bottom up.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 from PIL import Image as Picture
+from PIL import ImageCms
 
 from scientistcloud.omezarr.coordinates import is_northward
 from scientistcloud.omezarr.image import Array, Axis, AxisKind, Coordinate, Image
@@ -52,7 +54,8 @@ def write_preview(
     """Write `path` as WebP, at most `LONG_SIDE` pixels on its longer side.
 
     The middle of time, z and custom axes is shown; channels in their colours, photographs as they are, everything
-    else in viridis, from the 1st to the 99th percentile of what is shown. Fill values and NaN are transparent.
+    else in viridis, from the 1st to the 99th percentile of what is shown. Fill values and NaN are transparent. The
+    colours of a photograph with an ICC profile become those of sRGB.
     """
     k = next((k for k, level in enumerate(levels) if max(level.shape[-2:]) <= LONG_SIDE), len(levels) - 1)
     plane = _plane(arrays[k], image, levels[k].shape)
@@ -61,9 +64,29 @@ def write_preview(
         pixels = pixels[::-1]  # a map has the north on top
     picture = Picture.fromarray(np.ascontiguousarray(pixels), "RGBA")
     picture = picture.resize(_size(picture.size, image.axes[-2:], coordinates), Picture.Resampling.BOX)
+    if image.rgb and image.icc:
+        picture = _on_a_usual_screen(picture, image.icc)
     if (pixels[..., 3] == 255).all():
         picture = picture.convert("RGB")
     picture.save(path, "WEBP", quality=_QUALITY, method=4)
+
+
+def _on_a_usual_screen(picture: Picture.Image, icc: bytes) -> Picture.Image:
+    """`picture`, whose colours are those of the profile `icc`, in sRGB; as it is where that is damaged."""
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+        grey = profile.profile.xcolor_space.strip() == "GRAY"
+        seen = ImageCms.profileToProfile(
+            picture.getchannel(0) if grey else picture.convert("RGB"),
+            profile,
+            ImageCms.createProfile("sRGB"),
+            outputMode="RGB",
+        )
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return picture  # damaged, of inks, or of nothing that lcms knows
+    assert seen is not None
+    seen.putalpha(picture.getchannel("A"))
+    return seen
 
 
 def _plane(path: Path, image: Image, shape: Sequence[int]) -> Array:

@@ -131,6 +131,7 @@ class PhotographReader:
             dtype=header.dtype,
             attributes=attributes,
             rgb=header.samples in (1, 3, 4),
+            icc=header.icc if of is None else b"",
             series=series,
         )
         if isinstance(samples, int):
@@ -172,7 +173,9 @@ class PhotographReader:
             for note in self._gallery.headers[number].notes:
                 turned.setdefault(note, []).append(self._gallery.name(number))
             if profile := self._details[number].profile:
-                text = f"the colours are of the profile {profile!r} and are shown as those of a usual screen"
+                text = (
+                    f"its colours are of the profile {profile!r}, which the preview heeds and the viewer does not"
+                )
                 turned.setdefault(text, []).append(self._gallery.name(number))
             if self._gallery.headers[number].samples in (2, 4) and sensor == "MAPIR":
                 turned.setdefault("its alpha is left out", []).append(self._gallery.name(number))
