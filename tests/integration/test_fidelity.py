@@ -14,12 +14,17 @@ from typing import Any
 
 import netCDF4
 import numpy as np
+import PIL.Image
 import pytest
+import tensorstore
 import tifffile
 import xarray
+import zarr
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from openvisus_files import needed, write_idx
 from scientistcloud.tasks.conversion import convert
 
 SIDES = st.sampled_from([1, 2, 7, 64, 127, 257, 300])
@@ -123,23 +128,69 @@ print(json.dumps([[list(level.shape), float(level.astype("f8").sum().compute())]
 }
 
 
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, NDArray[Any]]]:
+    """Images as OME-Zarr, by what they were made of, with the values of the finest level."""
+    home = tmp_path_factory.mktemp("stores")
+    random = np.random.default_rng(8)
+    stack = random.integers(0, 60_000, (70, 300, 260)).astype("u2")
+    tifffile.imwrite(home / "stack.tif", stack, photometric="minisblack", metadata={"axes": "ZYX"})
+    # Two photographs of different sizes: a series of two images.
+    (home / "photographs").mkdir()
+    colours = [random.integers(0, 256, (height, 400, 3)).astype("u1") for height in (300, 280)]
+    for number, each in enumerate(colours):
+        PIL.Image.fromarray(each).save(home / "photographs" / f"{number}.png")
+    needed()
+    write_idx(home / "idx" / "volume.idx", {"counts": [stack[:40]]})
+    for source in ("stack.tif", "photographs", "idx"):
+        convert(home / source, home / f"{source}.ome.zarr")
+    series = {
+        f"photograph {number}": (home / "photographs.ome.zarr" / str(number), np.moveaxis(each, -1, 0))
+        for number, each in enumerate(colours)
+    }
+    return {
+        "stack": (home / "stack.tif.ome.zarr", stack),
+        "idx": (home / "idx.ome.zarr", stack[:40]),
+        **series,
+    }
+
+
+def levels_of(image: Path) -> list[str]:
+    """The paths of its levels below it, as its metadata has them."""
+    multiscale = json.loads((image / "zarr.json").read_bytes())["attributes"]["ome"]["multiscales"][0]
+    return [each["path"] for each in multiscale["datasets"]]
+
+
+@pytest.mark.parametrize("kind", ["idx", "photograph 0", "photograph 1"])
+def test_tensorstore_and_zarr_read_series_and_what_came_as_idx(
+    kind: str, stores: dict[str, tuple[Path, NDArray[Any]]]
+) -> None:
+    image, values = stores[kind]
+    for number, path in enumerate(levels_of(image)):
+        spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(image / path)}}
+        seen = np.asarray(tensorstore.open(spec, open=True).result().read().result())
+        np.testing.assert_array_equal(seen, np.asarray(zarr.open_array(image / path, mode="r")[...]))
+        if number == 0:
+            np.testing.assert_array_equal(seen, values)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("package", sorted(READERS))
-def test_others_read_every_level(package: str, tmp_path: Path) -> None:
+def test_others_read_every_level(
+    package: str, stores: dict[str, tuple[Path, NDArray[Any]]], tmp_path: Path
+) -> None:
     """In an environment of its own: it brings dask and more."""
-    values = np.random.default_rng(8).integers(0, 60_000, (70, 300, 260)).astype("u2")
-    tifffile.imwrite(tmp_path / "stack.tif", values, photometric="minisblack", metadata={"axes": "ZYX"})
-    form = convert(tmp_path / "stack.tif", tmp_path / "store.ome.zarr")
     python = environment(tmp_path / "venv", package)
+    for kind, (image, values) in stores.items():
+        said = subprocess.run(
+            [python, "-W", "ignore", "-c", READERS[package], str(image)],
+            capture_output=True, text=True, check=True, timeout=300,
+        )  # fmt: skip
 
-    said = subprocess.run(
-        [python, "-W", "ignore", "-c", READERS[package], str(tmp_path / "store.ome.zarr")],
-        capture_output=True, text=True, check=True, timeout=300,
-    )  # fmt: skip
-
-    levels = json.loads(said.stdout.splitlines()[-1])
-    assert [shape for shape, _ in levels] == [list(level["shape"]) for level in form["levels"]]
-    assert levels[0][1] == float(values.sum(dtype="f8"))
+        levels = json.loads(said.stdout.splitlines()[-1])
+        shapes = [list(zarr.open_array(image / path, mode="r").shape) for path in levels_of(image)]
+        assert [shape for shape, _ in levels] == shapes, kind
+        assert levels[0][1] == float(values.sum(dtype="f8")), kind
 
 
 def environment(home: Path, package: str) -> str:
