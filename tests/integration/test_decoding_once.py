@@ -12,12 +12,16 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from photograph_files import photograph, scene
 
 from scientistcloud.converters import kept
+from scientistcloud.converters.contract import ReadOptions
 from scientistcloud.converters.formats.hdf5.chunks import Chunked
+from scientistcloud.converters.formats.photographs import gallery
 from scientistcloud.converters.formats.tiff.planes import PageReader
 from scientistcloud.converters.kept import Kept, covered
 from scientistcloud.omezarr import budget
+from scientistcloud.omezarr.check import check
 from scientistcloud.omezarr.plan import WriteOptions
 from scientistcloud.tasks.conversion import convert
 
@@ -81,6 +85,31 @@ def test_a_conversion_decodes_each_block_once(
     np.testing.assert_array_equal(stored[...], PAGES if make is tiff else CUBE)
     assert set(decoded.values()) == {1}
     assert len(decoded) == blocks
+
+
+@pytest.mark.parametrize(("sensor", "images"), [("RGB", 1), ("MAPIR", 2)])
+def test_of_a_series_each_photograph_is_decoded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sensor: str, images: int
+) -> None:
+    decoded: Counter[int] = Counter()
+    original = gallery.Gallery._decode
+
+    def decode(self: Any, number: int) -> Any:
+        decoded[number] += 1
+        return original(self, number)
+
+    monkeypatch.setattr(gallery.Gallery, "_decode", decode)
+    monkeypatch.setattr(gallery, "KEPT_BYTES", 1)  # the newest alone
+    (tmp_path / "series").mkdir()
+    for number in range(4):
+        photograph(tmp_path / f"series/{number}.jpg", scene(seed=number))
+
+    made = convert(tmp_path / "series", tmp_path / "a.ome.zarr", sensor=sensor, options=ReadOptions(bands="RGN"))
+
+    assert decoded == dict.fromkeys(range(4), 1)
+    assert len(made["images"]) == 4 * images
+    assert [each["variable"] for each in made["images"]][:4] == ["0", "1", "2", "3"]
+    check(tmp_path / "a.ome.zarr", values=True)
 
 
 def test_without_room_on_the_disk_blocks_are_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

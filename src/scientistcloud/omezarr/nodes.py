@@ -27,8 +27,16 @@ def write_skeleton(store: Path, groups: list[Group], variables: list[Variable]) 
         for k in range(group.level_count):
             path = "/".join(filter(None, (group.path, str(k))))
             nodes |= group_nodes(store, path, at_level(group.coordinates, group.factors(k)))
+    for path, document in nodes.items():
+        write_json(store / path / "zarr.json", document)
     for variable in variables:
-        nodes |= array_nodes(variable)
+        nodes |= write_arrays(store, variable)
+    return nodes
+
+
+def write_arrays(store: Path, variable: Variable) -> dict[str, dict[str, Any]]:
+    """Write what describes the arrays of a variable, one for each level; path -> document."""
+    nodes = array_nodes(variable)
     for path, document in nodes.items():
         write_json(store / path / "zarr.json", document)
     return nodes

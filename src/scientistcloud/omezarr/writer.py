@@ -7,14 +7,14 @@ the slab being read, the one being written, and the half full shards of the coar
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from scientistcloud.omezarr.arrangement import Group, arrange
+from scientistcloud.omezarr.arrangement import Group, Member, arrange
 from scientistcloud.omezarr.budget import budgeted
 from scientistcloud.omezarr.disk import check_space, disk, sync_all
 from scientistcloud.omezarr.image import Reader, Source
@@ -22,6 +22,7 @@ from scientistcloud.omezarr.nodes import (
     array_nodes,
     group_nodes,
     provenance_of,
+    write_arrays,
     write_json,
     write_metadata,
     write_skeleton,
@@ -93,11 +94,27 @@ def write(
         arrays = [planned_array(reader, source, number, options) for number in range(len(source.arrays))]
         check_space(store, sum(each.stored_bytes for each in arrays))
         nodes = _write_arrays(reader, source, store, arrays, memory_bytes=memory_bytes, progress=progress)
-        variables = [planned(reader, group, member, options) for group in groups for member in group.members]
-        variables.sort(key=lambda variable: variable.member.index)
-        check_space(store, sum(each.stored_bytes for each in variables))
-        nodes |= write_skeleton(store, groups, variables)
-        _write_values(reader, store, variables, memory_bytes=memory_bytes, progress=progress)
+        members = sorted(
+            ((group, member) for group in groups for member in group.members), key=lambda each: _turn(each[1])
+        )
+        together = [planned(reader, *each, options) for each in members if each[1].image.series is None]
+        check_space(store, sum(each.stored_bytes for each in together))
+        nodes |= write_skeleton(store, groups, together)
+
+        def in_turn() -> Iterator[Variable]:
+            yield from together
+            # Of a series each is looked at when its turn comes: a photograph is decoded for that as a whole.
+            for number in range(len(together), len(members)):
+                variable = planned(reader, *members[number], options)
+                left = sum(prod(level.shape) for _, member in members[number:] for level in member.levels)
+                of_this = sum(prod(level.shape) for level in variable.member.levels)
+                check_space(store, variable.stored_bytes * left // of_this)
+                nodes.update(write_arrays(store, variable))
+                yield variable
+
+        variables = _write_values(
+            reader, store, in_turn(), count=len(members), memory_bytes=memory_bytes, progress=progress
+        )
         report(0.98, "metadata")
         ours = provenance_of(source, variables, arrays, warnings, provenance())
         write_metadata(store, groups, variables, nodes, ours)
@@ -122,17 +139,32 @@ def _write_arrays(
     return nodes
 
 
+def _turn(member: Member) -> tuple[int, int]:
+    """The images of a series come behind the others, each before what is made of it."""
+    return -1 if member.image.series is None else member.image.series, member.index
+
+
 def _write_values(
-    reader: Reader, store: Path, variables: list[Variable], *, memory_bytes: int, progress: Progress
-) -> None:
+    reader: Reader,
+    store: Path,
+    variables: Iterable[Variable],
+    *,
+    count: int,
+    memory_bytes: int,
+    progress: Progress,
+) -> list[Variable]:
+    """Give them in the order of the source's images."""
+    written = []
     for number, variable in enumerate(variables, 1):
         image, levels = variable.member.image, variable.member.levels
-        progress.step = f"writing {image.name}" + (f" ({number} of {len(variables)})" if len(variables) > 1 else "")
+        progress.step = f"writing {image.name}" + (f" ({number} of {count})" if count > 1 else "")
         statistics = level_for_statistics(levels)
         tally = Tally(image, levels[statistics])
         stream = _stream(reader, store, variable, tally, tally_level=statistics)
         stream.run(*budgeted(variable, memory_bytes), progress=progress)
         variable.windows, variable.histograms = tally.windows(), tally.histograms()
+        written.append(variable)
+    return sorted(written, key=lambda variable: variable.member.index)
 
 
 def _stream(reader: Reader, store: Path, variable: Variable, tally: Tally | Watcher, *, tally_level: int) -> Stream:
