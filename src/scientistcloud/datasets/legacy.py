@@ -100,8 +100,10 @@ def dataset_of(fields: Json, *, now: datetime) -> OlderDataset | None:
     changes = []
     if status != said:
         changes.append(f"status {said!r} becomes {str(status)!r}")
-    if place not in ("", "user"):
-        changes.append(f"{place} becomes user")
+    # A database may have written into `user` already what stands in `user_id`.
+    named = next((name for name in aliases if owner and fields[name] == owner), "") if place == "user" else place
+    if named:
+        changes.append(f"{named} becomes user")
     if not owner:
         changes.append("nobody owns it: its record names no user")
     if not whole or never_closed:

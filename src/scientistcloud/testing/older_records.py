@@ -41,6 +41,16 @@ class OlderRecordsContract:
         (record,) = found
         return record
 
+    def test_whose_it_is_may_stand_in_the_older_field(self, store: Store) -> None:
+        self._older_dataset(store, status="conversion queued", size_bytes=5)
+
+        (dataset,) = store.datasets.find(user=ADA, statuses=[DatasetStatus.CONVERSION_QUEUED])
+
+        assert (dataset.uuid, dataset.user) == (HEART, ADA)
+        assert store.datasets.find(user="eve@example.org") == []
+        assert store.datasets.counts(user=ADA) == {DatasetStatus.CONVERSION_QUEUED: 1}
+        assert store.datasets.stored_bytes(user=ADA) == 5
+
     def test_records_are_found_as_they_lie_there(self, store: Store) -> None:
         self._older_dataset(store)
         self.insert_older(

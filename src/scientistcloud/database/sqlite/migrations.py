@@ -139,7 +139,19 @@ _OPERATIONS = (
 
 _DELETED = ("CREATE INDEX visstoredatas_deleted ON visstoredatas (deleted_at) WHERE deleted_at IS NOT NULL",)
 
-MIGRATIONS: tuple[Sequence[str], ...] = (_FIRST, _SOURCES_ELSEWHERE, _OPERATIONS, _DELETED)
+# Whoever writes the older name alone owns the data set as well; lists go on asking one index for one name.
+_OWNED_BY_USER_ID = "UPDATE visstoredatas SET user = user_id WHERE user = '' AND user_id IS NOT NULL"
+_OWNERS = (
+    _OWNED_BY_USER_ID,
+    f"""CREATE TRIGGER visstoredatas_owner_inserted AFTER INSERT ON visstoredatas
+        WHEN NEW.user = '' AND NEW.user_id IS NOT NULL
+        BEGIN {_OWNED_BY_USER_ID} AND n = NEW.n; END""",
+    f"""CREATE TRIGGER visstoredatas_owner_written AFTER UPDATE OF user, user_id ON visstoredatas
+        WHEN NEW.user = '' AND NEW.user_id IS NOT NULL
+        BEGIN {_OWNED_BY_USER_ID} AND n = NEW.n; END""",
+)
+
+MIGRATIONS: tuple[Sequence[str], ...] = (_FIRST, _SOURCES_ELSEWHERE, _OPERATIONS, _DELETED, _OWNERS)
 """Number n takes the database from ``user_version`` n to n + 1."""
 
 
