@@ -22,6 +22,8 @@ from scientistcloud.ports import Store
 from scientistcloud.records import Worker
 from scientistcloud.service.presence import check_installation
 from scientistcloud.settings import read_settings
+from scientistcloud.uploads.folder import Limits
+from scientistcloud.uploads.processor import UploadProcessor
 
 Found = list[tuple[str, str, str]]
 Doctor = Callable[[], Found]
@@ -74,7 +76,11 @@ def test_a_well_installation_has_nothing_wrong(store: Store, doctor: Doctor, tmp
     assert wrong(found) == []
     states = {part: state for part, state, _ in found}
     assert states == dict.fromkeys(
-        ("data folder", "disk", "converters", "tasks", "database", "installation", "workers"), "ok"
+        (
+            *("data folder", "disk", "converters", "tasks", "database", "installation"),
+            *("limits", "uploads", "workers"),
+        ),
+        "ok",
     )
     assert ("SQLite" if "sqlite" in store.url else "MongoDB") in {part: said for part, _, said in found}["database"]
 
@@ -112,6 +118,32 @@ def test_a_data_folder_of_another_installation_is_wrong(store: Store, doctor: Do
     assert part == "installation"
     assert "another" in message
     assert store.meta.installation_id() in message
+
+
+def test_the_limits_of_uploads_are_shown_and_what_waits_under_them(
+    store: Store, doctor: Doctor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SCIENTISTCLOUD_QUOTA_BYTES", "2500000000")
+    monkeypatch.setenv("SCIENTISTCLOUD_DISK_RESERVE_BYTES", "0")
+    monkeypatch.setenv("SCIENTISTCLOUD_MAX_OPEN_UPLOADS", "12")
+    monkeypatch.setenv("SCIENTISTCLOUD_UPLOAD_EXPIRY_DAYS", "2.5")
+    limits = Limits(disk_reserve_bytes=0, expiry=timedelta(days=-1))
+    UploadProcessor(store, data_dir=tmp_path).open_upload(user="ada", path="a.tif", length_bytes=7_000_000)
+
+    said = {part: (state, message) for part, state, message in doctor()}
+
+    assert said["limits"] == (
+        "ok",
+        (
+            "an upload 11 TB (MAX_UPLOAD_BYTES); a person 2.5 GB (QUOTA_BYTES); 12 open uploads a person "
+            "(MAX_OPEN_UPLOADS); kept free 0 bytes (DISK_RESERVE_BYTES); uploads expire after 2.5 days "
+            "(UPLOAD_EXPIRY_DAYS)"
+        ),
+    )
+    assert said["uploads"] == ("ok", "1 open, 7 MB to come")
+    UploadProcessor(store, data_dir=tmp_path, limits=limits).open_upload(user="ada", path="b.tif", length_bytes=1)
+    (expired,) = [message for part, state, message in doctor() if (part, state) == ("uploads", "note")]
+    assert "1 have expired" in expired
 
 
 def test_a_full_disk_is_wrong(store: Store, doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:

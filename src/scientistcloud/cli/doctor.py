@@ -19,6 +19,7 @@ from scientistcloud.ports import Store
 from scientistcloud.records import Worker
 from scientistcloud.service import presence
 from scientistcloud.settings import DISK_RESERVE_SHARE, Settings, read_settings
+from scientistcloud.uploads.folder import Limits, UploadsFolder
 
 OK, NOTE, WRONG = "ok", "note", "wrong"
 _CLOCKS_APART_SECONDS = 5.0
@@ -61,7 +62,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield Finding("database", WRONG, str(failed))
         return
     try:
-        for look in (_database, _installation, _clocks, _workers):
+        for look in (_database, _installation, _clocks, _uploads, _workers):
             yield from _looked(look, store, settings)
     finally:
         store.close()
@@ -153,6 +154,43 @@ def _clocks(store: Store, _settings: Settings) -> Iterator[Finding]:
             f"this machine's clock is {abs(apart):.0f} s {'ahead of' if apart > 0 else 'behind'} the database "
             "server's, which counts; let both follow one time server",
         )
+
+
+def _uploads(store: Store, settings: Settings) -> Iterator[Finding]:
+    """The limits of what comes in, each with the setting that changes it, and what waits under them."""
+    quota = settings.quota_bytes
+    reserve = settings.disk_reserve_bytes
+    yield Finding(
+        "limits",
+        OK,
+        "; ".join((
+            f"an upload {_size(settings.max_upload_bytes)} (MAX_UPLOAD_BYTES)",
+            f"a person {'no quota' if quota is None else _size(quota)} (QUOTA_BYTES)",
+            f"{settings.max_open_uploads} open uploads a person (MAX_OPEN_UPLOADS)",
+            f"kept free {f'{DISK_RESERVE_SHARE:.0%}' if reserve is None else _size(reserve)} (DISK_RESERVE_BYTES)",
+            f"uploads expire after {settings.upload_expiry_days:g} days (UPLOAD_EXPIRY_DAYS)",
+        )),
+    )  # fmt: skip
+    intake = UploadsFolder(settings.folder, clock=store.clock, limits=Limits.of(settings)).overview()
+    waiting = f"{intake.open_uploads} open, {_size(intake.missing_bytes)} to come"
+    room = max(0, intake.free_bytes - intake.reserve_bytes)
+    if intake.expired_uploads:
+        yield Finding(
+            "uploads",
+            NOTE,
+            f"{waiting}; {intake.expired_uploads} have expired and are still there: start the portal, which removes them",
+        )
+    elif intake.missing_bytes > room:
+        yield Finding("uploads", NOTE, f"{waiting}, and {_size(room)} are left for them; free some space")
+    else:
+        yield Finding("uploads", OK, waiting)
+
+
+def _size(count: int) -> str:
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:.4g} {unit}"
+    return f"{count} bytes"
 
 
 def _workers(store: Store, _settings: Settings) -> Iterator[Finding]:
