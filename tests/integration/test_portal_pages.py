@@ -18,7 +18,7 @@ from photograph_files import photograph
 from portal_site import TOKEN, Site, running_site
 
 from scientistcloud.portal.forms import Histogram
-from scientistcloud.portal.pages.panel import outline
+from scientistcloud.portal.pages.panel import evened, outline
 from scientistcloud.portal.pages.rendering import number, seconds, size
 from scientistcloud.records import DatasetStatus
 from scientistcloud.tasks.conversion import convert
@@ -144,8 +144,18 @@ def test_durations_are_written_for_people(value: float, words: str) -> None:
     assert seconds(value).replace("\N{NO-BREAK SPACE}", " ") == words
 
 
+@pytest.mark.parametrize("highest", [3, 24, 99, 255, 300, 1000])
+def test_the_histogram_of_whole_numbers_is_no_comb(highest: int) -> None:
+    """Of numbers that occur equally often it is flat, however many fall into one of its bins."""
+    counts, edges = np.histogram(np.repeat(np.arange(highest + 1), 5), bins=64)
+
+    even = evened(Histogram(low=edges[0], high=edges[-1], counts=tuple(counts.tolist())))
+
+    assert even == pytest.approx((5,) * 64)
+
+
 def test_the_outline_of_a_histogram_is_as_tall_as_its_roots() -> None:
-    path = outline(Histogram(low=0, high=4, counts=(0, 4, 16, 1)))
+    path = outline((0, 4, 16, 1))
 
     assert path == "M0 64V64.0H64.0V33.0H128.0V2.0H192.0V48.5H256.0V64.0V64Z"
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import ceil, floor, sqrt
 from typing import Any
 
 from scientistcloud.portal import viewer_state
@@ -166,15 +167,31 @@ def _number(value: Any, default: float) -> float:
 
 
 def _histograms(picture: Picture) -> tuple[tuple[str, ...], ...]:
+    whole = picture.dtype.startswith(("int", "uint"))
+    shown = [evened(each) if whole else each.counts for each in picture.histograms]
     if picture.rgb:
-        return (tuple(outline(each) for each in picture.histograms[:3]),)
-    reverse = picture.upside_down
-    return tuple((outline(each, reverse=reverse),) for each in picture.histograms)
+        return (tuple(outline(counts) for counts in shown[:3]),)
+    return tuple((outline(counts[::-1] if picture.upside_down else counts),) for counts in shown)
 
 
-def outline(histogram: Histogram, *, reverse: bool = False) -> str:
+def evened(histogram: Histogram) -> tuple[float, ...]:
+    """How often each whole number occurs, by bin: one bin may hold two of them and the next one three, or none.
+
+    What a bin without any shows is what the number before it does, as a bar from one number to the next.
+    """
+    step = (histogram.high - histogram.low) / len(histogram.counts)
+    if not step > 1e-6 * max(1.0, abs(histogram.low), abs(histogram.high)):
+        return histogram.counts  # beyond what doubles tell apart
+    edges = [ceil(histogram.low + step * k - 1e-6 * step) for k in range(len(histogram.counts))]
+    edges.append(floor(histogram.high) + 1)  # the last bin holds its upper end too
+    found: list[float] = []
+    for count, first, end in zip(histogram.counts, edges, edges[1:], strict=False):
+        found.append(count / (end - first) if end > first else found[-1] if found else 0)
+    return tuple(found)
+
+
+def outline(counts: Sequence[float]) -> str:
     """The histogram as an SVG path in a box of 256 × 64, roots of the counts so that small ones show."""
-    counts = histogram.counts[::-1] if reverse else histogram.counts
     tallest = sqrt(max(counts)) or 1.0
     width = 256 / len(counts)
     steps = [f"M0 64V{64 - 62 * sqrt(counts[0]) / tallest:.1f}"]
