@@ -178,7 +178,7 @@ def _uploads(store: Store, settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "uploads",
             NOTE,
-            f"{waiting}; {intake.expired_uploads} have expired and are still there: start the portal, which removes them",
+            f"{waiting}; {intake.expired_uploads} have expired; the portal removes them, start it",
         )
     elif intake.missing_bytes > room:
         yield Finding("uploads", NOTE, f"{waiting}, and {_size(room)} are left for them; free some space")
