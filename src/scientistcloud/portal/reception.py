@@ -83,7 +83,7 @@ class Reception:
         self._checksum = checksum
         self._grow = grow
         self._loop = asyncio.get_running_loop()
-        self._gathered: list[bytes] = []
+        self._gathered: list[bytes | memoryview] = []
         self._gathered_bytes = 0
         self._unsynced_bytes = 0
         self._last_checkpoint = self._loop.time()
@@ -200,7 +200,7 @@ class Reception:
 
 async def whole_body(body: Body, size_bytes: int) -> bytes:
     """All of a small body. Raises `Unavailable` where it breaks off or is too slow."""
-    chunks: list[bytes] = []
+    chunks: list[bytes | memoryview] = []
     until = asyncio.get_running_loop().time() + SLOW_SECONDS
     more = size_bytes > 0
     while more and (seconds := until - asyncio.get_running_loop().time()) > 0:
