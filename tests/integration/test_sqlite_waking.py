@@ -164,9 +164,12 @@ def test_a_hundred_idle_workers_are_not_all_woken_for_one_job(
     monkeypatch.setattr(waking, "_LOOK_ROUND_SECONDS", NEVER_SECONDS)
     asleep, woken, over = threading.Semaphore(0), [], threading.Event()
 
+    sleeping: list[int] = []
+
     def idle(name: str) -> None:
         while store.jobs.wait(0):
             pass
+        sleeping.append(threading.get_native_id())
         asleep.release()
         if store.jobs.wait(NEVER_SECONDS) and not over.is_set():
             woken.append(name)
@@ -176,7 +179,9 @@ def test_a_hundred_idle_workers_are_not_all_woken_for_one_job(
         sleeper.start()
     for _ in sleepers:
         asleep.acquire(timeout=60)
-    time.sleep(0.5)  # the last of them are on their way into the kernel
+    before = -1
+    while before != (before := switches(sleeping)):  # the last of them are on their way into the kernel
+        time.sleep(0.5)
 
     create(store, DATASETS[0])
     deadline = time.monotonic() + 60
@@ -184,12 +189,25 @@ def test_a_hundred_idle_workers_are_not_all_woken_for_one_job(
         time.sleep(0.01)
     time.sleep(0.5)  # for those that would come too
     over.set()
-    number = len(woken)
+    number, wakened = len(woken), switches(sleeping) - before
     while any(sleeper.is_alive() for sleeper in sleepers):
         store.jobs._waking.ring()  # type: ignore[attr-defined]  # past the port, to let them go
         time.sleep(0.001)
 
     assert 1 <= number <= 5
+    # Those whom the kernel wakes, and who find the byte gone, count too: all hundred with `select`.
+    assert wakened < 50
+
+
+def switches(threads: list[int]) -> int:
+    """How often the kernel has given each of these threads of ours the processor again after it had slept."""
+    return sum(
+        int(line.split()[1])
+        for thread in threads
+        if (status := Path(f"/proc/self/task/{thread}/status")).exists()
+        for line in status.read_text().splitlines()
+        if line.startswith("voluntary_ctxt_switches")
+    )
 
 
 def test_under_load_no_job_waits_for_a_worker_that_was_not_woken(
