@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sysconfig
+import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -90,6 +91,7 @@ def empty(url: str) -> None:
     """Remove every document of the database that `url` names; its indexes stay."""
     with pymongo.MongoClient[dict[str, Any]](url) as client:
         database = client.get_default_database()
+        _remove_bell(database)
         for name in database.list_collection_names():
             database[name].delete_many({})
 
@@ -97,7 +99,16 @@ def empty(url: str) -> None:
 def drop(url: str) -> None:
     """Remove the database that `url` names."""
     with pymongo.MongoClient[dict[str, Any]](url) as client:
-        client.drop_database(client.get_default_database().name)
+        database = client.get_default_database()
+        _remove_bell(database)
+        client.drop_database(database.name)
+
+
+def _remove_bell(database: pymongo.database.Database[dict[str, Any]]) -> None:
+    if known := database.meta.find_one({"_id": "installation"}):
+        Path(tempfile.gettempdir(), f"scientistcloud-{os.getuid()}", f"{known['value']}.wake").unlink(
+            missing_ok=True
+        )
 
 
 def _free_port() -> int:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from mongo_server import real_server
 from scientistcloud import JobQueueManager, open_store
 from scientistcloud.database.mongo.connection import Connection
+from scientistcloud.database.mongo.nearby import bell_of
 from scientistcloud.database.mongo.waking import Waking
 from scientistcloud.ports import Store
 
@@ -107,3 +112,52 @@ def test_nobody_watches_once_nobody_cares(waking: Waking, monkeypatch: pytest.Mo
     eventually(lambda: not waking.watching)
     waking.mark()
     assert waking.watching
+
+
+def test_on_one_machine_a_sleeper_is_woken_without_a_look(
+    mongodb_url: str, other: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_SHORTEST_SECONDS", "_LONGEST_SECONDS"):
+        monkeypatch.setattr(f"scientistcloud.database.mongo.waking.{name}", PATIENCE_SECONDS)
+    store = open_store(mongodb_url)
+    if real_server() is not None and "setName" in Connection(mongodb_url).hello():
+        pytest.skip("a replica set tells by change streams, faster than any bell is needed")
+    while store.jobs.wait(0.2):
+        pass
+    woken: list[float] = []
+
+    def sleep() -> None:
+        if store.jobs.wait(PATIENCE_SECONDS):
+            woken.append(time.monotonic())
+
+    sleeper = threading.Thread(target=sleep)
+    sleeper.start()
+    time.sleep(0.2)
+    create(other)
+    created = time.monotonic()
+    sleeper.join(2 * PATIENCE_SECONDS)
+    other.jobs.wait(0)
+    store._waking._closed.set()  # type: ignore[attr-defined]  # its thread is in the middle of the longest pause
+    store._waking._near.ring()  # type: ignore[attr-defined]
+    store.close()
+
+    assert len(woken) == 1
+    assert woken[0] - created < PATIENCE_SECONDS / 2
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o750])
+def test_a_bell_that_others_could_ring_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = tmp_path / f"scientistcloud-{os.getuid()}"
+    folder.mkdir()
+    folder.chmod(mode)
+
+    assert bell_of("an-installation") is None
+    folder.chmod(0o700)
+    bell = bell_of("an-installation")
+    assert bell is not None
+    bell.ring()
+    assert bell.rung_within(PATIENCE_SECONDS)
+    bell.close()

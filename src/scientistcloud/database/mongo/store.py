@@ -11,6 +11,7 @@ from scientistcloud.database.mongo.datasets import MongoDatasets
 from scientistcloud.database.mongo.jobs import MongoJobs
 from scientistcloud.database.mongo.meta import MongoMeta
 from scientistcloud.database.mongo.migrations import find, migrate, state
+from scientistcloud.database.mongo.nearby import bell_of
 from scientistcloud.database.mongo.older import MongoOlderRecords
 from scientistcloud.database.mongo.sessions import MongoSessions
 from scientistcloud.database.mongo.targets import MongoTargets
@@ -48,6 +49,8 @@ class MongoStore:
             connection.close()
             raise
         connection.on_write = self._waking.changed
+        if known := connection.meta.find_one({"_id": "installation"}):
+            self._waking.listen(bell_of(str(known["value"])))
         self.jobs: JobStore = MongoJobs(connection, self.clock, self._waking)
         self.targets: TargetStore = MongoTargets(connection)
         self.datasets: DatasetStore = MongoDatasets(connection, self.clock)

@@ -1,8 +1,8 @@
 """Sleep until there may be work, and know when something changed: threads that watch the server meanwhile.
 
 A process wakes its own sleepers at once. Of other processes' writes it hears by change streams where the server is
-a replica set, else by looking some times a second, each process at moments of its own. The threads run only while
-somebody sleeps or asks for the mark of change.
+a replica set, else by looking some times a second, each process at moments of its own, and between two looks by the
+bell of the machine. The threads run only while somebody sleeps or asks for the mark of change.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 from pymongo.change_stream import CollectionChangeStream
 from pymongo.errors import OperationFailure
 
+from scientistcloud.database.fifo import Fifo
 from scientistcloud.database.mongo.collection import Document
 from scientistcloud.database.mongo.connection import Connection
 from scientistcloud.errors import ScientistCloudError
@@ -51,6 +52,7 @@ class Waking:
         self._workers = (0, float("-inf"))
         self._ready: frozenset[str] = frozenset()
         self._newest: object = None
+        self._near: Fifo | None = None
 
     def begin(self) -> None:
         """Know the state from which changes are told. Raises `Unavailable`."""
@@ -59,8 +61,17 @@ class Waking:
             self._streams = "setName" in hello or hello.get("msg") == "isdbgrid"
         self._ready, self._newest = self._look_for_ready(), self._look_for_newest()
 
+    def listen(self, near: Fifo | None) -> None:
+        """Hear `near` from now on, and ring it, where the server has no change streams."""
+        self._near = None if self._streams else near
+
     def ring(self) -> None:
         """A job may have become claimable, or due earlier."""
+        self._ring_here()
+        if self._near is not None and not self._sleepers:
+            self._near.ring()
+
+    def _ring_here(self) -> None:
         with self._bell:
             self._rung += 1
             self._bell.notify_all()
@@ -104,6 +115,8 @@ class Waking:
         self._closed.set()
         for thread in list(self._threads.values()):
             thread.join(10)
+        if self._near is not None:
+            self._near.close()
 
     # -- the threads -----------------------------------------------------------------------------
 
@@ -152,7 +165,12 @@ class Waking:
         pause = _SHORTEST_SECONDS
         while self._wanted():
             pause = _SHORTEST_SECONDS if self._look() else min(pause * _GROWTH, _LONGEST_SECONDS)
-            self._closed.wait(pause * random.uniform(0.75, 1.25))  # noqa: S311  # jitter, not a secret
+            pause *= random.uniform(0.75, 1.25)  # noqa: S311  # jitter, not a secret
+            if self._near is None or not self._sleepers:
+                self._closed.wait(pause)
+            elif self._near.rung_within(pause):
+                self._ring_here()
+                pause = _SHORTEST_SECONDS
 
     def _look(self) -> bool:
         changed = False
@@ -160,7 +178,7 @@ class Waking:
             before, self._ready = self._ready, self._look_for_ready()
             if self._ready - before:
                 changed = True
-                self.ring()
+                self._ring_here()
         if time.monotonic() - self._asked_at < _WANTED_SECONDS:
             newest_before, self._newest = self._newest, self._look_for_newest()
             if self._newest != newest_before:
@@ -208,7 +226,7 @@ class Waking:
                     if time.monotonic() - rung_at > spread:
                         self._closed.wait(random.random() * spread)  # noqa: S311  # jitter, not a secret
                     rung_at = time.monotonic()
-                    self.ring()
+                    self._ring_here()
             if name == "jobs":
                 self._ready, self._newest = self._look_for_ready(), self._look_for_newest()
 
