@@ -427,6 +427,35 @@ def test_what_the_disk_did_not_take_is_not_answered(store: Store, monkeypatch: p
             call()
 
 
+def test_threads_share_the_sync_that_begins_after_their_commits(
+    path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, running, disk = Database(path), threading.Event(), threading.Event()
+    syncs = []
+
+    def slow(log: int) -> None:
+        syncs.append(log)
+        running.set()
+        disk.wait(60)
+
+    monkeypatch.setattr(connection, "_sync", slow)
+    threads = [threading.Thread(target=database.make_durable) for _ in range(8)]
+    threads[0].start()
+    assert running.wait(60)
+    for thread in threads[1:]:
+        thread.start()
+    deadline = time.monotonic() + 60
+    while repr(database._tickets) != f"count({len(threads) + 2})" and time.monotonic() < deadline:
+        time.sleep(0.001)  # until each has drawn
+
+    disk.set()
+    for thread in threads:
+        thread.join(60)
+
+    assert len(syncs) == 2  # the one that ran already covers none of those that came during it
+    database.close()
+
+
 def test_the_log_that_is_made_durable_is_the_one_in_use(path: Path, store: Store) -> None:
     other = open_store(f"sqlite:///{path}")
     other.jobs.recover()

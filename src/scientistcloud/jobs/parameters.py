@@ -26,6 +26,10 @@ _TYPE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 PERSONS = frozenset({"user", "user_id", "user_email", "owner", "email"})
 """Keys, in small letters, that name a person."""
 
+# Made once: with options, `json.dumps` makes one for each call.
+_encoded = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+_decoded = json.JSONDecoder().decode
+
 
 def checked_parameters(value: object, *, limit_bytes: int = PARAMETERS_LIMIT_BYTES) -> Json:
     """A copy of `value`, a JSON object without a person's key. Raises `InvalidParameters`."""
@@ -113,7 +117,7 @@ def _checked_object(value: object, name: str, *, refused: frozenset[str], limit_
         raise InvalidParameters(f"{name} is {_shown(value)}; give a JSON object (a dict)")
     _check_value(value, name, refused=refused, depth=0)
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        text = _encoded(value)
         size_bytes = len(text.encode())
     except UnicodeEncodeError:
         raise InvalidParameters(f"{name} holds a text that is not valid Unicode; mend or remove it") from None
@@ -122,7 +126,7 @@ def _checked_object(value: object, name: str, *, refused: frozenset[str], limit_
             f"{name} takes {size_bytes} bytes as JSON, more than {limit_bytes}; put it into a file and "
             "give its path"
         )
-    copy: dict[str, Any] = json.loads(text)
+    copy: dict[str, Any] = _decoded(text)
     return copy
 
 

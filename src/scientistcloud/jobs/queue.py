@@ -311,11 +311,13 @@ def one_line(message: str) -> str:
 def _with_known_keywords(job: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(job, Mapping):
         raise InvalidParameters("each job of create_jobs is a dict of the keywords of create_job")
-    if unknown := sorted(map(str, job.keys() - _KEYWORDS)):
+    if not job.keys() <= _KEYWORDS:
+        unknown = sorted(map(str, job.keys() - _KEYWORDS))
         raise InvalidParameters(
             f"create_jobs does not know {', '.join(unknown)}; it takes {', '.join(sorted(_KEYWORDS))}"
         )
-    if missing := sorted(_NEEDED - job.keys()):
+    if not job.keys() >= _NEEDED:
+        missing = sorted(_NEEDED - job.keys())
         raise InvalidParameters(f"create_jobs needs {', '.join(missing)} for each job")
     return dict(job)
 

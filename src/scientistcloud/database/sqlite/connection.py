@@ -5,6 +5,7 @@ Threads may share it. A forked child may not: it finds every use refused, and op
 
 from __future__ import annotations
 
+import itertools
 import os
 import sqlite3
 import threading
@@ -39,6 +40,10 @@ class Database:
         self._readers: list[sqlite3.Connection] = []
         self._observers: list[list[str]] = []
         self._watching = threading.Lock()
+        # Each call of `make_durable` and each sync draws one; a sync covers the calls that drew before it.
+        self._tickets = itertools.count(1)
+        self._synced = 0
+        self._syncing = threading.Lock()
         _make_folder(path)
         self._file = _looked_at(path)
         try:
@@ -118,11 +123,22 @@ class Database:
             self.make_durable()
 
     def make_durable(self) -> None:
-        """All that was committed by now, by whomever, is on the disk when this returns."""
-        try:
-            _sync(self._log)
-        except OSError as error:
-            raise Unavailable(f"the disk of the database {self.path} does not answer: {error.strerror}") from error
+        """All that was committed by now, by whomever, is on the disk when this returns.
+
+        Threads that come while another's sync runs share the next one.
+        """
+        mine = next(self._tickets)
+        with self._syncing:
+            if self._synced > mine:
+                return
+            begun = next(self._tickets)
+            try:
+                _sync(self._log)
+            except OSError as error:
+                raise Unavailable(
+                    f"the disk of the database {self.path} does not answer: {error.strerror}"
+                ) from error
+            self._synced = begun
 
     def change_mark(self) -> int:
         """Another number after a commit by any connection, of this process or another."""
