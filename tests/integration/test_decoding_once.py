@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import netCDF4
 import numpy as np
 import pytest
 import tifffile
@@ -16,9 +17,9 @@ from photograph_files import photograph, scene
 
 from scientistcloud.converters import kept
 from scientistcloud.converters.contract import ReadOptions
-from scientistcloud.converters.formats.hdf5.chunks import Chunked
 from scientistcloud.converters.formats.photographs import gallery
 from scientistcloud.converters.formats.tiff.planes import PageReader
+from scientistcloud.converters.hdf5_chunks import Chunked
 from scientistcloud.converters.kept import Kept, covered
 from scientistcloud.omezarr import budget
 from scientistcloud.omezarr.check import check
@@ -38,6 +39,17 @@ def hdf5(chunks: tuple[int, ...]) -> Callable[[Path], Path]:
     return make
 
 
+def netcdf(folder: Path) -> Path:
+    with netCDF4.Dataset(folder / "source.nc", "w") as file:
+        for name, length in zip("zyx", CUBE.shape, strict=True):
+            file.createDimension(name, length)
+        values = file.createVariable(
+            "cube", "u2", tuple("zyx"), zlib=True, shuffle=True, chunksizes=(100, 100, 100)
+        )
+        values[:] = CUBE
+    return folder / "source.nc"
+
+
 def tiff(folder: Path) -> Path:
     tifffile.imwrite(folder / "source.tif", PAGES, compression="zlib", rowsperstrip=70, photometric="minisblack")
     return folder / "source.tif"
@@ -51,9 +63,10 @@ def tiff(folder: Path) -> Path:
         (hdf5((60, 131, 140)), 3),
         (hdf5((130, 20, 30)), 35),
         (hdf5((130, 131, 140)), 1),
+        (netcdf, 8),
         (tiff, 65),
     ],
-    ids=["cubes", "slabs", "columns", "all", "pages"],
+    ids=["cubes", "slabs", "columns", "all", "netcdf", "pages"],
 )
 def test_a_conversion_decodes_each_block_once(
     tmp_path: Path,

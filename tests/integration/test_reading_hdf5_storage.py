@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scientistcloud.converters.formats.hdf5 import chunks
-from scientistcloud.converters.formats.hdf5 import values as ways
+from scientistcloud.converters import hdf5_chunks as chunks
 from scientistcloud.converters.formats.hdf5.files import OpenFile
+from scientistcloud.converters.formats.hdf5.values import READER
 from scientistcloud.converters.registry import open_source
 from scientistcloud.errors import UnreadableSource, UnsupportedSource
 from scientistcloud.omezarr.image import Array, Image, Reader, Reduction, Region
@@ -60,7 +60,7 @@ def way_of(path: Path, name: str) -> str:
         images = [image.name for image in reader.describe().images]
         reader.read(images.index(name), whole(reader.describe().images[images.index(name)]))
         dataset = reader._reader._described[images.index(name)].dataset
-        return str(reader._reader._values._ways[dataset.key])
+        return str(reader._reader._values._direct._ways[dataset.key])
     finally:
         reader.close()
 
@@ -385,7 +385,7 @@ def test_a_chunk_that_claims_gigabytes_is_refused_without_their_being_allocated(
 
 
 def test_registered_filters_are_there() -> None:
-    assert "hdf5plugin" in ways.READER
+    assert "hdf5plugin" in READER
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert all(

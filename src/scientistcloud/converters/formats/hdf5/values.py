@@ -1,20 +1,19 @@
-"""Values of data sets: by position where they lie plainly or in chunks that we decode, else by the library."""
+"""Values of data sets: past the library where that can be (`hdf5_direct`), else by it."""
 
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
-from typing import Any
 
 import h5py
 import hdf5plugin
 import numpy as np
 
 from scientistcloud.converters.choice import check_plausible
-from scientistcloud.converters.formats.hdf5.chunks import ChunkReader, Index
-from scientistcloud.converters.formats.hdf5.filters import is_ours, missing, pipeline
 from scientistcloud.converters.formats.hdf5.tree import Dataset
+from scientistcloud.converters.hdf5_chunks import Index
+from scientistcloud.converters.hdf5_direct import DirectReader
+from scientistcloud.converters.hdf5_filters import missing, pipeline
 from scientistcloud.converters.hdf5_links import DAMAGES
 from scientistcloud.errors import UnreadableSource, UnsupportedSource
 from scientistcloud.omezarr.image import Array
@@ -26,11 +25,10 @@ class Values:
     """The values of one data set's files. Safe from several threads."""
 
     def __init__(self, scratch: Path | None = None) -> None:
-        self._chunks = ChunkReader(scratch)
-        self._ways: dict[tuple[int, int], str] = {}
+        self._direct = DirectReader(scratch)
 
     def close(self) -> None:
-        self._chunks.close()
+        self._direct.close()
 
     def check(self, dataset: Dataset) -> None:
         """Whether they can be read at all.
@@ -68,15 +66,9 @@ class Values:
         dataset.file.must_be_unchanged()
         if any(part.stop <= part.start for part in index):
             return np.empty([max(0, part.stop - part.start) for part in index], dataset.dtype)
-        way = self._ways.get(dataset.key)
-        if way is None:
-            way = self._ways[dataset.key] = _way(dataset)
         try:
-            if way == "chunks":
-                block = self._chunks.read(dataset, index)
-            elif way == "plain":
-                block = _read_plain(dataset, index)
-            else:
+            block = self._direct.read(dataset, index)
+            if block is None:
                 block = np.asarray(dataset.handle[index])
         except DAMAGES as broken:
             raise UnreadableSource(
@@ -87,7 +79,7 @@ class Values:
 
     def written(self, dataset: Dataset, rank: int) -> Array | None:
         """At which places of the first `rank` dimensions anything was ever written; None: that is not known."""
-        return None if dataset.handle.chunks is None else self._chunks.written(dataset, rank)
+        return None if dataset.handle.chunks is None else self._direct.written(dataset, rank)
 
     def all(self, dataset: Dataset) -> Array:
         """All values of a small data set."""
@@ -98,45 +90,3 @@ def chunk_of(dataset: Dataset) -> tuple[int, ...] | None:
     """The block in which it is read fastest; None where it lies in one piece."""
     chunks = dataset.handle.chunks
     return None if chunks is None else tuple(min(c, n) for c, n in zip(chunks, dataset.shape, strict=True))
-
-
-def _way(dataset: Dataset) -> str:
-    """Whether the bytes in the file are the values (`plain`), or become them by what we undo (`chunks`)."""
-    handle = dataset.handle
-    plan = handle.id.get_create_plist()
-    # Integers of 12 bits in 16, floats of another layout: what h5py calls them is not what the bytes are.
-    if not dataset.shape or handle.id.get_type() != h5py.h5t.py_create(dataset.stored):
-        return "library"
-    if plan.get_layout() == h5py.h5d.CHUNKED and is_ours(pipeline(handle)):
-        return "chunks"
-    if plan.get_layout() == h5py.h5d.CONTIGUOUS and not plan.get_external_count() and handle.id.get_offset():
-        return "plain"
-    return "library"
-
-
-def _read_plain(dataset: Dataset, index: Index) -> Array:
-    out = np.empty([part.stop - part.start for part in index], dataset.stored)
-    _fill(out, dataset, int(dataset.handle.id.get_offset()), dataset.shape, index)
-    return out
-
-
-def _fill(out: Array, dataset: Dataset, start: int, shape: tuple[int, ...], index: Index) -> None:
-    """Read the box `index` of an array of `shape` that begins at byte `start`, in the longest pieces."""
-    step = math.prod(shape[1:]) * dataset.stored.itemsize
-    if all(part == slice(0, length) for part, length in zip(index[1:], shape[1:], strict=True)):
-        _read_into(out, dataset, start + index[0].start * step)
-        return
-    for number, at in enumerate(range(index[0].start, index[0].stop)):
-        _fill(out[number], dataset, start + at * step, shape[1:], index[1:])
-
-
-def _read_into(out: Array, dataset: Dataset, offset: int) -> None:
-    target: Any = memoryview(out.reshape(-1).view(np.uint8))  # type: ignore[arg-type]  # arrays are buffers
-    got = 0
-    while got < len(target):
-        count = os.preadv(dataset.file.fd, [target[got:]], offset + got)
-        if count == 0:
-            raise UnreadableSource(
-                f"{dataset.file.name} ends at byte {offset + got}, within its values; upload it again"
-            )
-        got += count

@@ -26,4 +26,4 @@ class NetcdfConverter:
         # Not above: who converts another format need not load these libraries.
         from scientistcloud.converters.formats.netcdf.reader import NetcdfReader
 
-        return NetcdfReader(files)
+        return NetcdfReader(files, options.scratch)

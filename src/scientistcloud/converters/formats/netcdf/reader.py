@@ -14,7 +14,7 @@ import netCDF4
 from scientistcloud.converters.choice import check_plausible, rank, reason
 from scientistcloud.converters.formats.netcdf import safety
 from scientistcloud.converters.formats.netcdf.describing import Described, Describer, named
-from scientistcloud.converters.formats.netcdf.values import LIBRARY, ClassicValues, LibraryValues, Values
+from scientistcloud.converters.formats.netcdf.values import LIBRARY, ClassicValues, Hdf5Values, Values
 from scientistcloud.converters.formats.netcdf.variables import Variable, walk
 from scientistcloud.errors import UnreadableSource, UnsupportedSource
 from scientistcloud.omezarr.image import Array, Region, Source
@@ -23,7 +23,8 @@ from scientistcloud.omezarr.image import Array, Region, Source
 class NetcdfReader:
     """The fields of one or several netCDF files."""
 
-    def __init__(self, files: Sequence[Path]) -> None:
+    def __init__(self, files: Sequence[Path], scratch: Path | None) -> None:
+        self._scratch = scratch
         self._datasets: list[netCDF4.Dataset] = []
         self._values: list[Values] = []
         self._images: list[tuple[Described, Values]] = []
@@ -100,7 +101,7 @@ class NetcdfReader:
             old = file.read(3) == b"CDF"
         if not old:
             safety.check(path)
-        values = ClassicValues(path) if old else LibraryValues(path)
+        values = ClassicValues(path) if old else Hdf5Values(path, self._scratch)
         self._values.append(values)
         with LIBRARY:
             try:

@@ -1,17 +1,21 @@
-"""Values of a file: of netCDF-3 read by position, of netCDF-4 by the library, one thread at a time."""
+"""Values of a file, read by position; what only a library decodes of netCDF-4 by that, one thread at a time."""
 
 from __future__ import annotations
 
 import math
 import os
 import threading
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import h5py
 import numpy as np
 
 from scientistcloud.converters.formats.netcdf import classic
 from scientistcloud.converters.formats.netcdf.variables import Variable
+from scientistcloud.converters.hdf5_direct import DirectReader
+from scientistcloud.converters.hdf5_links import DAMAGES, damaged
 from scientistcloud.errors import UnreadableSource
 from scientistcloud.omezarr.image import Array
 
@@ -95,28 +99,84 @@ class ClassicValues:
             got += count
 
 
-class LibraryValues:
-    """Of a netCDF-4 file. Safe from several threads, which wait for each other."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Stored:
+    """A variable as the HDF5 data set that it is."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._before = path.stat()
+    path: str
+    file: Hdf5Values
+    handle: h5py.Dataset
+    stored: np.dtype[Any]
+
+    @property
+    def key(self) -> str:
+        return self.path
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.handle.shape)
+
+
+class Hdf5Values:
+    """Of a netCDF-4 file: past the library where that can be, else by it, one thread after the other."""
+
+    def __init__(self, path: Path, scratch: Path | None) -> None:
+        self.name = path.name
+        self._stored: dict[str, _Stored | None] = {}
+        self._direct = DirectReader(scratch)
+        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._before = _state(self.fd)
+            self._file = h5py.File(path, "r", locking=False)
+        except DAMAGES as broken:
+            os.close(self.fd)
+            raise damaged(path.name, broken) from broken
+
+    @property
+    def size(self) -> int:
+        return self._before[0]
 
     def read(self, variable: Variable, index: tuple[slice, ...]) -> Array:
-        now = self._path.stat()
-        if (now.st_size, now.st_mtime_ns) != (self._before.st_size, self._before.st_mtime_ns):
-            raise UnreadableSource(f"{self._path.name} changed while it was read; convert it again")
-        with LIBRARY:
-            try:
-                block = np.asarray(variable.handle[index or ...])
-            except (OSError, RuntimeError, ValueError, IndexError, MemoryError) as broken:
-                raise UnreadableSource(
-                    f"{self._path.name} is damaged: {variable.path} does not decode ({broken}); upload it again"
-                ) from broken
+        if _state(self.fd) != self._before:
+            raise UnreadableSource(f"{self.name} changed while it was read; convert it again")
+        try:
+            block = None
+            with LIBRARY:
+                stored = self._as_stored(variable)
+            if stored is not None and all(part.stop > part.start for part in index):
+                block = self._direct.read(stored, index)
+            if block is None:
+                with LIBRARY:
+                    block = np.asarray(variable.handle[index or ...])
+        except DAMAGES as broken:
+            raise UnreadableSource(
+                f"{self.name} is damaged: {variable.path} does not decode ({broken}); upload it again"
+            ) from broken
         return block.astype(block.dtype.newbyteorder("="), copy=False).view(variable.dtype)
+
+    def _as_stored(self, variable: Variable) -> _Stored | None:
+        """None where the data set is not simply the variable: shorter than its dimensions, under another name."""
+        if variable.path not in self._stored:
+            found = self._file.get(variable.path)
+            plain = (
+                isinstance(found, h5py.Dataset)
+                and tuple(found.shape or ()) == variable.shape != ()
+                and found.dtype.kind in "iuf"
+                and found.dtype.itemsize == variable.dtype.itemsize
+            )
+            stored = _Stored(variable.path, self, found, found.dtype) if plain else None
+            if stored is not None and self._direct.way(stored) == "library":
+                stored = None
+            self._stored[variable.path] = stored
+        return self._stored[variable.path]
 
     def close(self) -> None:
         """The library closes its own files."""
+        if self.fd >= 0:
+            self._direct.close()
+            self._file.close()
+            os.close(self.fd)
+            self.fd = -1
 
 
 def _state(fd: int) -> tuple[int, int]:

@@ -10,17 +10,16 @@ import math
 import os
 import threading
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import h5py
 import numpy as np
 
-from scientistcloud.converters.formats.hdf5.files import OpenFile
-from scientistcloud.converters.formats.hdf5.filters import DoesNotDecode, Filter, pipeline, undone
-from scientistcloud.converters.formats.hdf5.tree import Dataset
+from scientistcloud.converters.hdf5_filters import DoesNotDecode, Filter, pipeline, undone
 from scientistcloud.converters.hdf5_links import DAMAGES
 from scientistcloud.converters.kept import Kept
 from scientistcloud.errors import UnreadableSource
@@ -32,6 +31,37 @@ _SMALL_BYTES = 16 << 10  # chunks below are handled many at a time
 _BATCH_BYTES = 1 << 20  # of the file are read at once where chunks are small
 _GAP_BYTES = 4 << 10  # a smaller gap is read over
 _DEFLATED_AT_MOST = 1032
+
+
+class File(Protocol):
+    """An opened file, whose values are read by position from `fd`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def fd(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+
+
+class Dataset(Protocol):
+    """A data set as its reader knows it."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def file(self) -> File: ...
+    @property
+    def handle(self) -> h5py.Dataset: ...
+    @property
+    def key(self) -> Hashable:
+        """The same for every path to it."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def stored(self) -> np.dtype[Any]:
+        """The type of its values, in the byte order of the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +115,7 @@ class ChunkReader:
 
     def __init__(self, scratch: Path | None) -> None:
         self._pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="hdf5")
-        self._tables: dict[tuple[int, int], Chunked] = {}
+        self._tables: dict[Hashable, Chunked] = {}
         self._lock = threading.Lock()
         self._kept = Kept(scratch)
 
@@ -327,7 +357,7 @@ def _batches(table: Table, rows: Array) -> Iterator[slice]:
             start = max(start + 1, last)
 
 
-def _pread(file: OpenFile, size: int, offset: int) -> bytes:
+def _pread(file: File, size: int, offset: int) -> bytes:
     parts: list[bytes] = []
     while size:
         part = os.pread(file.fd, size, offset)
