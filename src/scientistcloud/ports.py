@@ -7,7 +7,7 @@ silent database must never look like an empty queue. None means "there is none",
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -152,6 +152,12 @@ class JobStore(Protocol):
         """Take back the jobs whose lease ran out and heal what crashes left; how many were touched.
 
         The jobs of the workers `dead` (their ids) are taken back at once, whatever their lease says.
+        """
+
+    def on_loss(self, tell: Callable[[Job], None]) -> None:
+        """Have `tell` hear, once it is written, of each job that this process takes back since its lease ran out.
+
+        It is told the job as it was. Each loss is told once, in one process.
         """
 
     def adopt(self) -> int:

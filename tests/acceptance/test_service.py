@@ -517,13 +517,17 @@ def test_what_a_dead_worker_had_published_is_finished_and_not_done_again(own_sit
     assert claimed is not None
     site.publish_by_hand(claimed)
 
-    site.worker()
+    worker = site.worker()
 
     job = site.ended(job_id)
     assert (job.status, job.result) == (JobStatus.COMPLETED, {"by": "hand"})
     target = site.settled(dataset, DatasetStatus.DONE)
     assert target.forms[-1]["token"] == claimed.token < job.token
     assert json.dumps(dict(target.forms[-1]))
+    worker.signal(signal.SIGTERM)
+    worker.ends()
+    losses = [each.value for each in site.store.counters.all() if each.name == "scientistcloud_lease_losses_total"]
+    assert losses == [1]
 
 
 def test_a_deleted_data_set_goes_with_folder_record_and_secrets_and_one_that_is_not_deleted_stays(

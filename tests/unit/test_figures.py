@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from scientistcloud.errors import Unavailable
 from scientistcloud.jobs import figures, lifecycle
 from scientistcloud.portal.exposition import text
-from scientistcloud.records import Attempt, Count, Job, JobError, NewJob, QueueStats, TypeStats, Worker
+from scientistcloud.records import Count, Job, NewJob, QueueStats, TypeStats, Worker
 from scientistcloud.service.tally import Tally
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -67,21 +67,6 @@ def test_a_job_that_waited_for_a_busy_worker_measures_the_wait_alone() -> None:
 
     assert counters.value("scientistcloud_wake_up_seconds_count") == 0
     assert counters.value("scientistcloud_wait_seconds_sum", job_type="dataset_conversion") == 3
-
-
-def test_a_job_that_lost_its_worker_counts_as_a_lost_lease_when_it_is_claimed_again() -> None:
-    ended = Attempt(number=1, worker_id="bob", started_at=NOON, finished_at=NOON, outcome="lost")
-    died = replace(ended, outcome="failed", error=JobError(type="WorkerLost", message="worker bob ended"))
-    tired = replace(ended, outcome="failed", error=JobError(type="OSError", message="the disk hiccuped"))
-
-    losses = [
-        counted(a_claimed_job(history=(last,)), waited_since=NOON).value(
-            "scientistcloud_lease_losses_total", job_type="dataset_conversion"
-        )
-        for last in (ended, died, tired)
-    ]
-
-    assert losses == [1, 1, 0]
 
 
 def test_what_could_not_be_handed_over_is_handed_over_later() -> None:

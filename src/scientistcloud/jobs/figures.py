@@ -32,7 +32,7 @@ ATTEMPTS = Figure("scientistcloud_attempts_total", "counter", "Attempts that end
 LEASE_LOSSES = Figure(
     "scientistcloud_lease_losses_total",
     "counter",
-    "Claimed jobs whose attempt before had lost its worker, by death, silence or a cut line",
+    "Jobs that were taken back from workers which died, fell silent or were cut off",
 )
 OUTAGES = Figure("scientistcloud_database_outages_total", "counter", "Claims that the database did not answer")
 ATTEMPT_SECONDS = Figure(

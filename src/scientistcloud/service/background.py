@@ -29,7 +29,7 @@ from scientistcloud.service import presence
 from scientistcloud.service.attempt import Attempt
 from scientistcloud.service.care import Care
 from scientistcloud.service.runner import Runner
-from scientistcloud.service.tally import WORKER_LOST, Tally
+from scientistcloud.service.tally import Tally
 from scientistcloud.service.tracing import tracing
 from scientistcloud.service.workplace import Workplace
 from scientistcloud.settings import Settings, read_settings
@@ -81,6 +81,7 @@ class BackgroundService:
             store, lease_seconds=lease, max_parameters_bytes=self.settings.max_parameters_bytes
         )
         self._tally = Tally()
+        store.jobs.on_loss(self._tally.lost)
         self._tracing = tracing()
         self._runner = Runner(tasks=tasks, silence_seconds=lease)
         self._place = Workplace(
@@ -306,9 +307,10 @@ class BackgroundService:
                 job_id=job.job_id,
                 dead=dead,
             )
-            error = JobError(type=WORKER_LOST, message=f"worker {dead} ended while it worked; see what ended it")
+            error = JobError(type="WorkerLost", message=f"worker {dead} ended while it worked; see what ended it")
             try:
                 self.store.jobs.fail(job, error, retry_after_seconds=0)
+                self._tally.lost(job)
                 settle(self.store, job.dataset_uuid)
             except LeaseLost:
                 continue  # its lease ran out meanwhile

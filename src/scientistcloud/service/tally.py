@@ -14,8 +14,6 @@ from scientistcloud.records import Count, Job
 
 logger = logging.getLogger(__name__)
 
-WORKER_LOST = "WorkerLost"
-
 
 class Tally:
     """Counts in memory, from any thread; `hand_over` adds all of it to the database in one call."""
@@ -27,10 +25,7 @@ class Tally:
     def claimed(self, job: Job, *, waited_since: datetime) -> None:
         """A claim. `waited_since`: when this worker began to ask for it."""
         counts = figures.one(figures.CLAIMS, job_type=job.job_type)
-        before = job.history[-1] if job.history else None
-        if before is not None and (before.outcome == "lost" or (before.error and before.error.type == WORKER_LOST)):
-            counts += figures.one(figures.LEASE_LOSSES, job_type=job.job_type)
-        if before is None and job.started_at is not None:
+        if not job.history and job.started_at is not None:
             # Clocks of hosts differ by a little.
             waited = max(0.0, (job.started_at - job.run_at).total_seconds())
             counts += figures.observed(figures.WAIT_SECONDS, waited, job_type=job.job_type)
@@ -42,6 +37,10 @@ class Tally:
         """The end of an attempt, as this worker saw it."""
         self._add(figures.one(figures.ATTEMPTS, job_type=job.job_type, outcome=outcome))
         self._add(figures.observed(figures.ATTEMPT_SECONDS, seconds, job_type=job.job_type))
+
+    def lost(self, job: Job) -> None:
+        """A job that this worker took back from one that died, fell silent, or was cut off."""
+        self._add(figures.one(figures.LEASE_LOSSES, job_type=job.job_type))
 
     def outage(self) -> None:
         """A claim that was not answered."""

@@ -14,7 +14,7 @@ from scientistcloud.errors import (
     NotFound,
 )
 from scientistcloud.ports import Store
-from scientistcloud.records import JobStatus, Progress, WaitsFor
+from scientistcloud.records import Job, JobStatus, Progress, WaitsFor
 from scientistcloud.testing.jobs import (
     HOPELESS,
     LUNG,
@@ -166,9 +166,12 @@ class AttemptContract(JobStoreFixtures):
         store.jobs.create([a_job()])
         lost = claimed(store, "ada")
         self.age(store, lost, 31)
+        told: list[Job] = []
+        store.jobs.on_loss(told.append)
 
         again = self._claimed_within(store, 10, "bob")
 
+        assert [(job.job_id, job.worker_id, job.token) for job in told] == [(lost.job_id, "ada", lost.token)]
         assert (again.job_id, again.worker_id, again.attempt) == (lost.job_id, "bob", 2)
         assert again.token > lost.token
         assert [each.outcome for each in again.history] == ["lost"]
@@ -203,6 +206,8 @@ class AttemptContract(JobStoreFixtures):
 
     def test_a_job_that_loses_every_worker_fails_and_says_so(self, store: Store) -> None:
         store.jobs.create([a_job(max_attempts=2), a_job(job_id="next")])
+        told: list[Job] = []
+        store.jobs.on_loss(told.append)
         for _ in range(2):
             self.age(store, self._claimed_within(store, 10), 31)
             store.jobs.recover()
@@ -212,6 +217,7 @@ class AttemptContract(JobStoreFixtures):
         assert job.status is JobStatus.FAILED
         assert job.error is not None
         assert "the worker was lost 2 times" in job.error.message
+        assert [lost.attempt for lost in told] == [1, 2]
         assert claimed(store).job_id == "next"
 
     def test_a_reap_that_ends_a_job_draws_a_token_for_it(self, store: Store) -> None:

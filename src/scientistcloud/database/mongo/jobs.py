@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 
@@ -246,6 +246,9 @@ class MongoJobs:
         while moved := self._steps.reap() + self._steps.join_due():
             touched += moved
         return touched + self._heal(also=_LINES_AT_A_LOOK)
+
+    def on_loss(self, tell: Callable[[Job], None]) -> None:
+        self._steps.tell_of_loss = tell
 
     def adopt(self) -> int:
         adopted = 0

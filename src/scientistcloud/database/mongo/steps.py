@@ -40,6 +40,7 @@ class Steps:
         self._server = server
         self._clock = clock
         self._ring = ring
+        self.tell_of_loss: Callable[[Job], None] = lambda _: None
         self._known_types: set[str] = set()
         self._places = Places(clock)
 
@@ -151,7 +152,8 @@ class Steps:
             after = lifecycle.after(before, Lost(pause, next_token=before.token + 1), now)
             if after.status.ended:
                 after = lifecycle.after(before, Lost(pause, self.draw(before.dataset_uuid, "token")), now)
-            self._save(before, after, heartbeat_at=before.heartbeat_at)
+            if self._save(before, after, heartbeat_at=before.heartbeat_at) is not None:
+                self.tell_of_loss(before)
         return len(lost)
 
     def _lost_with(self, dead: Sequence[str]) -> list[Document]:

@@ -84,6 +84,7 @@ class SqliteJobs:
         self._boot_id = boot_id
         self._creations = Creations(self._commit_creations)
         self._waking = Waking(database, self._seconds_to_next_due)
+        self._tell_of_loss: Callable[[Job], None] = lambda _: None
         # Care looks at so many lines a round: it costs the same with a thousand and with a million of them.
         self._looked_at_lines_up_to = ""
 
@@ -327,6 +328,9 @@ class SqliteJobs:
         self._looked_at_lines_up_to = lines[-1][0] if len(lines) >= _LINES_AT_A_LOOK else ""
         return touched + len(headless)
 
+    def on_loss(self, tell: Callable[[Job], None]) -> None:
+        self._tell_of_loss = tell
+
     def adopt(self) -> int:
         adopted = 0
         while self._has_foreign() and (moved := self._moved(Steps.adopt)):
@@ -389,6 +393,8 @@ class SqliteJobs:
         # Before the disk has it: whoever wakes now can write nothing durable without making this durable too.
         if steps.rings:
             self._waking.ring()
+        for job in steps.lost:
+            self._tell_of_loss(job)
         if durable:
             self._database.make_durable()
 

@@ -83,6 +83,8 @@ class Steps:
         self._boot_id = boot_id
         self._worth_a_look: set[str] = set()
         self._left_behind = False
+        #: The jobs that were taken back because their lease ran out, as they were.
+        self.lost: list[Job] = []
 
     @property
     def rings(self) -> bool:
@@ -207,6 +209,7 @@ class Steps:
                     "UPDATE lanes SET token = ? WHERE dataset_uuid = ?", (changed["token"], before.dataset_uuid)
                 )
             self._save(before, changed)
+            self.lost.append(before)
         return len(jobs)
 
     def adopt(self) -> int:
