@@ -23,6 +23,7 @@ from scientistcloud.jobs.lifecycle import (
     Beat,
     CancelAcknowledged,
     CancelAsked,
+    Changes,
     Completed,
     Event,
     Failed,
@@ -109,7 +110,8 @@ class SqliteJobs:
         if not self._worth_a_claim(job_types):
             return []
         with self._steps(durable=False) as steps:
-            return steps.claim(worker_id, limit=limit, job_types=job_types, lease_seconds=lease_seconds)
+            claimed = steps.claim(worker_id, limit=limit, job_types=job_types, lease_seconds=lease_seconds)
+        return [replace(head, **changed) for head, changed in claimed]
 
     def heartbeat(self, job: Job, *, progress: Progress | None = None) -> Job:
         with self._steps(durable=False) as steps:
@@ -136,7 +138,7 @@ class SqliteJobs:
         claim_next: bool = False,
         job_types: Sequence[str] | None = None,
     ) -> list[Job]:
-        claimed: list[Job] = []
+        claimed: list[tuple[Job, Changes]] = []
         events = [(job, Completed(job.token, result)) for job, result in ends]
         decided = decide(events, self._clock.now())
         with self._steps() as steps:
@@ -146,7 +148,7 @@ class SqliteJobs:
                 claimed = steps.claim(worker_id, limit=len(ends), job_types=job_types, lease_seconds=lease_seconds)
         if lost:
             raise LeaseLost("; ".join(map(str, lost)))
-        return claimed
+        return [replace(head, **changed) for head, changed in claimed]
 
     def fail(self, job: Job, error: JobError, *, retry_after_seconds: float) -> Job:
         return self._apply(job.job_id, Failed(job.token, error, retry_after_seconds))

@@ -129,7 +129,10 @@ class Steps:
         """Let `event` happen to the job; a line whose head ended moves on. Raises `NotFound`."""
         before = self._job(job_id)
         changed = lifecycle.changes(before, event, self._now)
-        return self._save(before, changed) if changed else before
+        if not changed:
+            return before
+        self._save(before, changed)
+        return replace(before, **changed)
 
     def complete(self, ends: Sequence[tuple[Job, Completed]], decided: Mapping[str, Decided]) -> list[LeaseLost]:
         """Let each job end, if it is its worker's; what is to be said of the others.
@@ -160,22 +163,26 @@ class Steps:
 
     def claim(
         self, worker_id: str, *, limit: int, job_types: Sequence[str] | None, lease_seconds: float
-    ) -> list[Job]:
-        """Lease up to `limit` due heads, lowest `rank` first, after the housekeeping of the queue."""
+    ) -> list[tuple[Job, Changes]]:
+        """Lease up to `limit` due heads, lowest `rank` first, after the housekeeping of the queue.
+
+        Each with what the claim makes of it, so that its record is put together once the lock is free.
+        """
         self.keep_house()
         ready = self._ready(limit + 1, job_types)
         claimed = []
         for row in ready[:limit]:
             head = job_of(row[1:])
             event = Claimed(worker_id, self._next_token(head.dataset_uuid), lease_seconds)
-            claimed.append(self._lease(head, event))
+            claimed.append((head, self._lease(head, event)))
         # Whoever claims wakes the next for what is left.
         self._left_behind = len(ready) > limit
         return claimed
 
     def beat(self, job_id: str, event: Beat) -> Job:
         """Renew the lease."""
-        return self._lease(self._job(job_id), event)
+        before = self._job(job_id)
+        return replace(before, **self._lease(before, event))
 
     def keep_house(self) -> int:
         """Take back lost jobs, let due ones join, adopt foreign ones: at most 100 of each; how many."""
@@ -327,16 +334,16 @@ class Steps:
         rows = self._connection.execute(f"SELECT {JOB_COLUMNS} FROM jobs {which}", values).fetchall()
         return [job_of(row) for row in rows]
 
-    def _lease(self, before: Job, event: Claimed | Beat) -> Job:
+    def _lease(self, before: Job, event: Claimed | Beat) -> Changes:
         changed = lifecycle.changes(before, event, self._now)
-        return self._save(before, changed, beat=self._beat, boot_id=self._boot_id)
+        self._save(before, changed, beat=self._beat, boot_id=self._boot_id)
+        return changed
 
-    def _save(self, before: Job, changed: Changes, **more: object) -> Job:
+    def _save(self, before: Job, changed: Changes, **more: object) -> None:
         """Write what becomes of a job; a line whose head ended moves on."""
         values = changed_columns(before, changed) | more
         self._connection.execute(_update_of(tuple(values)), [*values.values(), before.job_id])
         self._written(before, changed)
-        return replace(before, **changed)
 
     def _written(self, before: Job, changed: Changes) -> None:
         self._note(before.job_id, changed.get("waits_for", before.waits_for))
