@@ -21,6 +21,11 @@ _NAME_BYTES = 255  # of Linux file systems
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
+def partial_of(output: Path, process: int) -> Path:
+    """Where the process converts that is to become `output`."""
+    return output.with_name(f".{output.name}.{process}.partial")
+
+
 @dataclass(frozen=True, slots=True)
 class DataFolder:
     """The folder `DATA_DIR`."""

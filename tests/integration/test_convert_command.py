@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -91,3 +92,48 @@ def test_what_cannot_be_done_is_one_line_and_a_status(
     assert told.err.count("\n") == 1
     assert message in told.err
     assert sorted(picture.parent.iterdir()) == before
+
+
+# A library in C that does not come back, and lets no other thread of Python run meanwhile.
+HANGING = """
+import ctypes, sys
+from scientistcloud.converters import registry
+from scientistcloud.cli import main
+from scientistcloud.tasks import conversion
+
+def open_source(path, **more):
+    conversion._make(more["options"].scratch / "half")
+    print("hangs", flush=True)
+    while True:
+        ctypes.PyDLL(None).sleep(1000)
+
+registry.open_source = open_source
+main()
+"""
+
+
+def hanging(picture: Path, tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", HANGING, "convert", str(picture), str(tmp_path / "a.ome.zarr"), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_library_that_does_not_come_back_is_ended(picture: Path, tmp_path: Path) -> None:
+    with hanging(picture, tmp_path, "--stall", "5") as process:
+        _, said = process.communicate(timeout=200)
+
+    assert process.returncode == -signal.SIGKILL
+    assert "cells.tif: nothing was read for 5 s" in said
+    assert "damaged" in said
+    assert list(tmp_path.iterdir()) == [picture]
+
+
+def test_who_kills_a_conversion_finds_nothing_of_it(picture: Path, tmp_path: Path) -> None:
+    with hanging(picture, tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "hangs\n"
+        began = sorted(path.name for path in tmp_path.iterdir())
+        process.kill()
+        process.communicate(timeout=200)  # the watchman holds standard error until it is through
+
+    assert began == [f".a.ome.zarr.{process.pid}.partial", "cells.tif"]
+    assert list(tmp_path.iterdir()) == [picture]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,13 @@ _MIB = 1 << 20
 @click.option("--shard", metavar="256,512,512", help="Lengths of shards along the last axes; multiples of a chunk.")
 @click.option("--preview", type=click.Path(path_type=Path), help="Write a still picture here too (WebP).")
 @click.option("--memory", type=click.IntRange(min=256), default=512, show_default=True, help="MiB to keep to.")
+@click.option(
+    "--stall",
+    type=click.FloatRange(min=1),
+    default=600,
+    show_default=True,
+    help="Seconds without progress after which it ends.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the form as JSON.")
 def command(
     source: Path,
@@ -59,9 +67,12 @@ def command(
     shard: str | None,
     preview: Path | None,
     memory: int,
+    stall: float,
     as_json: bool,
 ) -> None:
     """Convert INPUT, a file or a folder, into the new OME-Zarr store OUTPUT, or into an .idx with its blocks."""
+    from scientistcloud.cli.watchman import watched
+    from scientistcloud.layout import partial_of
     from scientistcloud.tasks.fingerprint import Hashing
 
     reading = {
@@ -71,7 +82,12 @@ def command(
         "bands": bands,
         "scan": scan,
     }
-    with progress_bar(source.name) as report, Hashing(source) as hashing:
+    leftover = partial_of(output.absolute(), os.getpid())
+    with (
+        progress_bar(source.name) as shown,
+        watched(source.name, leftover=leftover, stall_seconds=stall, report=shown) as report,
+        Hashing(source) as hashing,
+    ):
         # While the source is hashed.
         from scientistcloud.tasks.conversion import convert
         from scientistcloud.tasks.conversion_options import read_options, write_options

@@ -18,7 +18,7 @@ from typing import Any
 from scientistcloud.converters import registry
 from scientistcloud.converters.contract import ReadOptions
 from scientistcloud.errors import InvalidParameters
-from scientistcloud.layout import CONVERTED, CONVERTED_BLOCKS, CONVERTED_IDX, PREVIEW, QUICKLOOK
+from scientistcloud.layout import CONVERTED, CONVERTED_BLOCKS, CONVERTED_IDX, PREVIEW, QUICKLOOK, partial_of
 from scientistcloud.omezarr.check import check
 from scientistcloud.omezarr.check import compare as compare_with
 from scientistcloud.omezarr.disk import disk, sync
@@ -93,7 +93,7 @@ def convert(
     _return_memory_at_once()
     report(0.0, "opening")
     hashing = hashing or Hashing(source)
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    partial = partial_of(output, os.getpid())
     reader: Reader | None = None
     # Of IDX, the store is the first half of the way.
     told = report if form == OME_ZARR else lambda share, step: report(share / 2, step)
