@@ -110,6 +110,10 @@ def test_a_place_on_the_scan_shows_its_frame_and_one_on_the_detector_its_map(
     page.get_by_role("button", name="Mean").click()
     assert_pane(page, "frame", counts[0:4, 2:5].mean(axis=(0, 1)))
 
+    pane(page, "frame").locator("canvas").focus()
+    page.keyboard.press("ArrowRight")  # from where the rectangle begins
+    assert_pane(page, "map", counts[:, :, 2, 9])
+
     page.select_option("#frame-shows", label="Maximum over the scan")
     assert_pane(page, "frame", counts.max(axis=(0, 1)))
     page.locator("#scan-row").focus()

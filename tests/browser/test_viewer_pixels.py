@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
+from typing import Any
 
+import h5py
 import netCDF4
 import numpy as np
 import pytest
@@ -14,10 +15,6 @@ from browser_site import Browsing, Served, assert_plane, gray, pixels_of, until
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser
-
-from scientistcloud.layout import DataFolder
-from scientistcloud.omezarr.writer import write
-from scientistcloud.testing.arrays import ArrayReader, image_of
 
 ROWS, COLUMNS = 150, 220
 
@@ -138,38 +135,37 @@ def test_a_time_series_with_units_missing_values_and_the_north_on_top(
     assert browsing.page.inner_text("#contrast .unit") == "K"
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float16", "int64", "bool", "complex64"])
-def test_a_type_that_the_viewer_lacks_is_shown_all_the_same(
-    dtype: str, browsing: Browsing, served: Served, tmp_path: Path
+def test_types_that_the_viewer_lacks_are_shown_all_the_same(
+    browsing: Browsing, served: Served, tmp_path: Path
 ) -> None:
-    values = (plane() > 1500) if dtype == "bool" else plane().astype(dtype)
-    if dtype == "complex64":
-        values = (values * np.exp(1j * np.linspace(-3, 3, COLUMNS))).astype(dtype)
-    if dtype == "int64":
-        values *= 10**12
-    tifffile.imwrite(tmp_path / "typed.tif", values)
-    uuid = served.uploaded(tmp_path / "typed.tif")
-    if dtype == "bool":  # of a TIFF's bits the reader makes uint8
-        store = DataFolder(served.data_dir).dataset(uuid).converted
-        shutil.rmtree(store)
-        store.mkdir()
-        reader = ArrayReader((image_of(values), values))
-        write(reader, reader.describe(), store)
+    around = np.exp(1j * np.linspace(-3, 3, COLUMNS))
+    values: dict[str, NDArray[Any]] = {
+        "float64": plane().astype("f8"),
+        "float16": plane().astype("f2"),
+        "int64": plane().astype("i8") * 10**12,
+        "bool": plane() > 1500,
+        "complex64": (plane() * around).astype("c8"),
+    }
+    with h5py.File(tmp_path / "types.h5", "w") as file:
+        for dtype, each in values.items():
+            file[dtype] = each
+    uuid = served.uploaded(tmp_path / "types.h5")
     browsing.log_in()
-    browsing.open(f"/datasets/{uuid}")
-    frame = browsing.viewer()
-    assert browsing.page.locator("dt:text-is('Values') + dd").inner_text() == dtype
-    gray_full_range(browsing)
-    seen = np.abs(values).astype(np.float64)
-
-    assert_plane(frame, gray(seen, seen.min(), seen.max()))
-
-    if dtype == "complex64":
-        browsing.page.select_option("#variable", label="image, phase")
-        browsing.page.wait_for_url("**variable=*phase")
+    for dtype, each in values.items():
+        browsing.open(f"/datasets/{uuid}?variable={dtype}")
         frame = browsing.viewer()
+        assert browsing.page.locator("dt:text-is('Values') + dd").inner_text() == dtype
         gray_full_range(browsing)
-        assert_plane(frame, gray(np.angle(values), -np.pi, np.pi))
+        seen = np.abs(each).astype(np.float64)
+
+        assert_plane(frame, gray(seen, seen.min(), seen.max()))
+
+    browsing.page.select_option("#variable", label="complex64, phase")
+    browsing.page.wait_for_url("**variable=*phase")
+    frame = browsing.viewer()
+    gray_full_range(browsing)
+
+    assert_plane(frame, gray(np.angle(values["complex64"]), -np.pi, np.pi))
 
 
 def test_missing_values_of_whole_numbers_are_not_shown(browsing: Browsing, served: Served, tmp_path: Path) -> None:
@@ -228,8 +224,9 @@ def test_the_value_under_the_pointer_is_the_one_in_the_data(browsing: Browsing, 
     until(readout_is_right)
 
 
+@pytest.mark.long
 def test_the_picture_in_the_readme(browser: Browser, served: Served, data: Path, tmp_path: Path) -> None:
-    """`SCREENSHOTS=docs/images make test ARGS="-k readme"` takes it anew."""
+    """`SCREENSHOTS=docs/images make test-long ARGS="-k readme"` takes it anew."""
     uuid = served.uploaded(data / "netcdf" / "eraint_uvz.nc", name="ERA-Interim, wind and geopotential")
     browsing = Browsing(browser, served, viewport={"width": 1360, "height": 860}, color_scheme="dark")
     browsing.log_in()

@@ -34,12 +34,12 @@
 
   function table(stops) {
     const parts = stops.map((stop) => [0, 2, 4].map((at) => parseInt(stop.slice(at, at + 2), 16)));
-    const out = new Uint8Array(256 * 3), last = parts.length - 1;
+    const bytes = new Uint8Array(256 * 4).fill(255), last = parts.length - 1;
     for (let i = 0; i < 256; ++i) {
       const place = (i / 255) * last, k = Math.min(Math.floor(place), last - 1);
-      for (let c = 0; c < 3; ++c) out[3 * i + c] = Math.round(parts[k][c] + (place - k) * (parts[k + 1][c] - parts[k][c]));
+      for (let c = 0; c < 3; ++c) bytes[4 * i + c] = Math.round(parts[k][c] + (place - k) * (parts[k + 1][c] - parts[k][c]));
     }
-    return out;
+    return new Uint32Array(bytes.buffer); // a pixel of ImageData each
   }
 
   const shows = (value, fill) => Number.isFinite(value) && !(fill && missing.has(value));
@@ -65,18 +65,17 @@
     const $ = (selector) => element.querySelector(selector);
     const canvas = $("canvas"), fit = $(".pane-fit"), mark = $(".pick-mark"), word = $(".stage-word"), out = $(".readout");
     const low = $(".low"), high = $(".high"), ranges = [...element.querySelectorAll("[data-range]")], log = $("[data-log]");
-    let now = null, fill = false, units = "", ends = [0, 1], mode = "auto", logarithmic = false, aborter = null;
+    let now = null, region = null, fill = false, units = "", ends = [0, 1], mode = "auto", logarithmic = false, aborter = null;
 
     function paint() {
       const { width, height, values } = now;
-      const picture = new ImageData(width, height), [from, to] = ends;
+      const picture = new ImageData(width, height), pixels = new Uint32Array(picture.data.buffer), [from, to] = ends;
       const scale = logarithmic
         ? (value) => Math.log1p(Math.max(0, value - from)) / Math.log1p(to - from)
         : (value) => (value - from) / (to - from);
       for (let i = 0; i < values.length; ++i) {
         if (!shows(values[i], fill)) continue; // stays transparent
-        const at = 3 * Math.round(255 * Math.min(1, Math.max(0, scale(values[i]))));
-        picture.data.set([colours[at], colours[at + 1], colours[at + 2], 255], 4 * i);
+        pixels[i] = colours[Math.round(255 * Math.min(1, Math.max(0, scale(values[i]))))];
       }
       if (canvas.width !== width || canvas.height !== height) { canvas.width = width; canvas.height = height; }
       canvas.getContext("2d").putImageData(picture, 0, 0);
@@ -122,6 +121,7 @@
 
     /** Frame the chosen `rows` and `columns`; none: nothing. */
     function choice(rows, columns) {
+      region = rows ? [rows, columns] : null;
       mark.hidden = !rows;
       if (!rows || !now) return;
       mark.style.left = `${(100 * columns[0]) / now.width}%`;
@@ -156,9 +156,17 @@
     });
     canvas.addEventListener("pointerup", (event) => {
       if (!begun) return;
-      const region = drawn(event);
+      const ended = drawn(event);
       begun = null;
-      choose(...region);
+      choose(...ended);
+    });
+    canvas.addEventListener("keydown", (event) => {
+      const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+      if (!step || !now || event.ctrlKey || event.metaKey || event.altKey) return;
+      event.preventDefault();
+      const from = region ? region.map(([first]) => first) : [now.height, now.width].map((length) => Math.floor(length / 2));
+      const to = [now.height, now.width].map((length, k) => Math.min(length - 1, Math.max(0, from[k] + step[k])));
+      choose(...to.map((at) => [at, at + 1]));
     });
     canvas.addEventListener("pointercancel", () => { begun = null; });
     canvas.addEventListener("pointerleave", () => { out.hidden = true; });
