@@ -68,11 +68,14 @@ class Places:
         source = str(self._folder.dataset(dataset_uuid).source)
         room = _PATH_BYTES - len(os.fsencode(source)) - 1
         sound = {""}
+        new: dict[str, bool] = {}  # folders that are not there yet: nothing in them can be in the way
         for path in map(checked_path, paths):
             if len(path.encode()) >= room:
                 raise InvalidParameters(f"the path {path[:60]!r}… is too long; send it with fewer folders")
-            in_the_way = os.path.isdir(f"{source}/{path}")  # noqa: PTH112
             parent = path.rpartition("/")[0]
+            if (is_new := new.get(parent)) is None:
+                is_new = new[parent] = not os.path.lexists(f"{source}/{parent}")
+            in_the_way = not is_new and os.path.isdir(f"{source}/{path}")  # noqa: PTH112
             while parent not in sound:
                 in_the_way = in_the_way or os.path.isfile(f"{source}/{parent}")  # noqa: PTH113
                 sound.add(parent)
