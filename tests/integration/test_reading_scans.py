@@ -198,7 +198,10 @@ def test_pixels_that_the_mask_excludes_count_in_no_map(path: Path, frames: Array
         entry["instrument/detector/pixel_mask"] = mask
 
     found = everything(write(path, frames, extra))
+    (array,) = opened(path).describe().arrays
 
+    (beside,) = (each for each in array.image.coordinates if each.name == "pixel_mask")
+    np.testing.assert_array_equal(beside.values, mask)
     np.testing.assert_array_equal(found["sum"], np.where(mask == 0, frames, 0).sum(axis=(2, 3)))
     assert found["maximum_frame"][3, 4] == 65535
     assert any("1 pixels" in warning for warning in opened(path).describe().warnings)

@@ -18,6 +18,8 @@ from scientistcloud.errors import InvalidParameters
 from scientistcloud.omezarr import regions
 
 ROWS, COLUMNS, HEIGHT, WIDTH = 30, 6, 20, 24
+MASK = np.zeros((HEIGHT, WIDTH), np.uint32)
+MASK[5, 3] = MASK[7, 20] = 1  # two of the pixels that are summed below
 FRAMES = ROWS * COLUMNS - 3  # the scan ended early
 
 
@@ -50,6 +52,7 @@ def address(site: Site, values: NDArray[np.uint16], tmp_path_factory: pytest.Tem
         detector = file.create_group("entry/detector")
         detector.attrs["NX_class"] = "NXdetector"
         data["frames"] = detector.create_dataset("frames", data=values)
+        detector["pixel_mask"] = MASK
     return f"/scan-data/{site.add_form(path)}/@1"
 
 
@@ -69,6 +72,12 @@ def test_one_point_gives_its_frame_as_it_is_stored(site: Site, address: str, val
     np.testing.assert_array_equal(frame, values[2 * COLUMNS + 5])
 
 
+def test_all_pixels_together_are_the_sum_of_the_conversion(site: Site, address: str) -> None:
+    everything = fetched(site, f"{address}/map?rows=0:{HEIGHT}&columns=0:{WIDTH}")
+
+    np.testing.assert_array_equal(everything, fetched(site, f"{address}/images/0.sum"))
+
+
 @pytest.mark.parametrize("how", ["sum", "mean"])
 def test_a_region_counts_the_frames_that_there_are(
     site: Site, address: str, scan: NDArray[np.float64], how: str
@@ -79,7 +88,8 @@ def test_a_region_counts_the_frames_that_there_are(
     over_pixels = fetched(site, f"{address}/map?rows=4:9&columns=0:24&how={how}")
 
     np.testing.assert_allclose(over_points, made(scan[3:30, 1:6], axis=(0, 1)), rtol=1e-12)
-    expected = made(np.nan_to_num(scan[:, :, 4:9]), axis=(2, 3))
+    good = np.where(MASK == 0, np.nan_to_num(scan), np.nan)
+    expected = made(good[:, :, 4:9], axis=(2, 3))
     expected[-1, -3:] = np.nan  # no frame
     np.testing.assert_allclose(over_pixels, expected, rtol=1e-12)
 

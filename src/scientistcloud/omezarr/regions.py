@@ -43,13 +43,14 @@ def over_region(
     *,
     mean: bool,
     missing: Sequence[float | int] = (),
+    mask: Path | None = None,
     token: str,
 ) -> bytes:
     """The sum, or `mean`, of `array` over a region of points or of pixels.
 
     Of one point, or one pixel, the values are those that are stored (integers of 64 bits and half floats as
     doubles and floats, which a script can read). Sums are doubles; what is NaN or one of `missing` does not count,
-    and where nothing counts there is NaN.
+    nor does, over pixels, one at which the frame's `mask` is not 0. Where nothing counts there is NaN.
 
     Raises `NotFound` beyond the array's end, `InvalidParameters` for more than can be answered at once.
     """
@@ -73,9 +74,14 @@ def over_region(
     summed = (first, first + 1)
     shape = tuple(n for axis, n in enumerate(stored.shape) if axis not in summed)
     total, count = np.zeros(shape), np.zeros(shape, np.int64)
+    good = None
+    if mask is not None and over is Over.PIXELS:
+        good = np.asarray(opened(mask, token)[slice(*rows), slice(*columns)].read().result()) == 0
     for part in _parts(box, chunk, item):
         values = np.asarray(stored[tuple(slice(a, b) for a, b in part)].read().result())
         there = _there(values, missing)
+        if good is not None:
+            there = np.broadcast_to(good, values.shape) if there is None else there & good
         into = tuple(slice(*span) for axis, span in enumerate(part) if axis not in summed)
         if there is None:
             total[into] += values.sum(axis=summed, dtype=np.float64)

@@ -64,10 +64,11 @@ class Decoding:
         *,
         mean: bool,
         missing: Sequence[float | int],
+        mask: Path | None,
         token: str,
     ) -> bytes:
         """See `omezarr.regions.over_region`. Raises `NotFound`, `InvalidParameters`, `Unavailable`."""
-        found: bytes = self._ask(_over_region, array, over, rows, columns, mean, tuple(missing), token)
+        found: bytes = self._ask(_over_region, array, over, rows, columns, mean, tuple(missing), mask, token)
         return found
 
     def whole_image(self, array: Path, *, token: str) -> bytes:
@@ -160,11 +161,12 @@ def _over_region(
     columns: tuple[int, int],
     mean: bool,
     missing: tuple[float | int, ...],
+    mask: Path | None,
     token: str,
 ) -> bytes:
     from scientistcloud.omezarr.regions import Over, over_region
 
-    return over_region(array, Over(over), rows, columns, mean=mean, missing=missing, token=token)
+    return over_region(array, Over(over), rows, columns, mean=mean, missing=missing, mask=mask, token=token)
 
 
 def _whole_image(array: Path, token: str) -> bytes:

@@ -12,6 +12,8 @@ from scientistcloud.portal.forms import OURS, Picture, metadata_of
 from scientistcloud.portal.viewer_state import numbers_meant
 from scientistcloud.records import Json
 
+_MASK = "pixel_mask"
+
 
 @dataclass(frozen=True, slots=True)
 class Scan:
@@ -24,6 +26,8 @@ class Scan:
     shape: tuple[int, ...]
     dtype: str
     attributes: Json
+    #: Of the array beside it that says which pixels do not count; "" where there is none.
+    mask: str = ""
 
     @property
     def missing(self) -> tuple[float | int, ...]:
@@ -53,7 +57,10 @@ def scan_of(form: Path, token: str) -> Scan | None:
             array = metadata_of(form, path)
             names, shape = array.get("dimension_names") or (), array["shape"]
             if len(shape) == len(names) == 4:
-                return Scan(path, tuple(names), tuple(shape), array["data_type"], array.get("attributes") or {})
+                attributes = array.get("attributes") or {}
+                masked = _MASK in str(attributes.get("coordinates", "")).split()
+                mask = f"{path.rpartition('/')[0]}/{_MASK}" if masked else ""
+                return Scan(path, tuple(names), tuple(shape), array["data_type"], attributes, mask)
     except (NotFound, Unavailable):
         pass  # being replaced at this moment: the page says how it stands
     return None

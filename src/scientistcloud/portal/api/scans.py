@@ -90,6 +90,7 @@ def _over(
         region.columns,
         mean=region.mean,
         missing=scan.missing,
+        mask=form / scan.mask if scan.mask else None,
         token=token,
     )
     return _npy(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,6 +29,7 @@ _MAPS = {
     "maximum_frame": "maximum over the scan",
 }
 _RATIO = "I0_over_It"
+_PIXEL_MASK = "pixel_mask"
 _SKETCHED = ("sum", "mean_frame", "maximum_frame")  # what does not depend on how far picked pixels lie apart
 
 
@@ -57,7 +58,8 @@ def scanned(scan: Scan, tree: Tree, values: Values) -> Scanned:
     axes, coordinates = _axes(scan, read_all)
     chunk = both_ways(scan.shape)
     shard = shard_of(scan.shape, chunk, item_bytes=scan.dataset.dtype.itemsize)
-    good, warnings = _good_pixels(scan, tree, read_all)
+    mask, warnings = _mask(scan, tree, read_all)
+    good = None if mask is None else mask == 0
     there = scan.frames >= 0
     written = values.written(scan.dataset, len(scan.dataset.shape) - 2)
     if written is not None and written.any() and not written.all():
@@ -95,7 +97,7 @@ def scanned(scan: Scan, tree: Tree, values: Values) -> Scanned:
         return [(each, few.get(each.name, tuple(slice(0, n) for n in each.shape))) for each in made]
 
     array = PlainArray(
-        image=_whole(scan, axes, coordinates),
+        image=_whole(scan, axes, (*coordinates, *_mask_beside(mask, axes, coordinates))),
         path="data/0",
         chunk=chunk,
         shard=shard,
@@ -248,19 +250,28 @@ def _image(name: str, scan: Scan, axes: tuple[Axis, ...], coordinates: tuple[Coo
     )
 
 
-def _good_pixels(scan: Scan, tree: Tree, read_all: ReadAll) -> tuple[Array | None, list[str]]:
-    """Pixels that `pixel_mask` of the detector does not exclude (NXdetector: 0 is good)."""
+def _mask(scan: Scan, tree: Tree, read_all: ReadAll) -> tuple[Array | None, list[str]]:
+    """The detector's `pixel_mask`, where it excludes a pixel (NXdetector: 0 is good)."""
     frame = scan.dataset.shape[-2:]
     for holder in [*tree.holders.get(scan.dataset.key, []), *([scan.plot.group] if scan.plot.group else [])]:
-        mask = holder.dataset("pixel_mask")
-        if mask is not None and mask.is_numeric and mask.dtype.kind in "iub" and mask.shape == frame:
-            good = read_all(mask) == 0
-            bad = int(good.size - good.sum())
-            if bad:
-                return good, [
-                    f"{bad} pixels that {mask.path} excludes count neither in sums nor in centres of mass"
+        found = holder.dataset(_PIXEL_MASK)
+        if found is not None and found.is_numeric and found.dtype.kind in "iub" and found.shape == frame:
+            mask = read_all(found)
+            if bad := int(np.count_nonzero(mask)):
+                return mask, [
+                    f"{bad} pixels that {found.path} excludes count neither in sums nor in centres of mass"
                 ]
     return None, []
+
+
+def _mask_beside(
+    mask: Array | None, axes: Sequence[Axis], coordinates: Sequence[Coordinate]
+) -> Iterator[Coordinate]:
+    """The mask as it stands in the file, for whoever sums the array again."""
+    taken = {axis.name for axis in axes} | {each.name for each in coordinates}
+    if mask is not None and _PIXEL_MASK not in taken:
+        said = {"long_name": "pixels that do not count, where it is not 0"}
+        yield Coordinate(name=_PIXEL_MASK, dims=(axes[2].name, axes[3].name), values=mask, attributes=said)
 
 
 def _ratio(scan: Scan, tree: Tree, read_all: ReadAll) -> tuple[Array, Dataset, Dataset] | None:
