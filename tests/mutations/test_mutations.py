@@ -105,7 +105,6 @@ MUTATIONS = (
                 "if new.idempotency_key is not None and (known := self._known(new)) is not None:",
                 "new = replace(new, idempotency_key=None)\n        if (known := None) is not None:",
             ),
-            ("from datetime import datetime\n", "from dataclasses import replace\nfrom datetime import datetime\n"),
         ),
         ("tests/contract/test_sqlite_job_store.py", "-k", "key"),
     ),
@@ -114,6 +113,17 @@ MUTATIONS = (
         "database/sqlite/connection.py",
         (("            _sync(self._log)\n", "            pass\n"),),
         ("tests/integration/test_sqlite_file.py", "-k", "disk_did_not_take"),
+    ),
+    Mutation(
+        "a sync that runs already covers nothing that is committed during it",
+        "database/sqlite/connection.py",
+        (
+            (
+                "            begun = next(self._tickets)\n            try:\n                _sync(self._log)\n",
+                "            try:\n                _sync(self._log)\n                begun = next(self._tickets)\n",
+            ),
+        ),
+        ("tests/integration/test_sqlite_file.py", "-k", "share_the_sync"),
     ),
     Mutation(
         "a line whose creator or ender died gets its head from care",
