@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from scientistcloud.converters.registry import open_source
-from scientistcloud.errors import SourceError, UnsafeSource, UnsupportedSource
+from scientistcloud.errors import SourceError, UnreadableSource, UnsafeSource, UnsupportedSource
+from scientistcloud.tasks.conversion import compare, convert
 
 SECRET = b"root:x:0:0:the server's own file:/root:/bin/sh\n" * 20
 
@@ -145,13 +146,89 @@ def test_a_file_of_that_name_in_the_working_folder_is_not_taken(
         open_source(path)
 
 
-def test_storage_beside_the_file_is_refused_by_its_name(path: Path) -> None:
-    (path.parent / "raw.bin").write_bytes(bytes(20))
+# -- storage beside the file -----------------------------------------------------------------------
+
+STORED = np.arange(20, dtype=">u2").reshape(4, 5)
+WHOLE = (slice(0, 4), slice(0, 5))
+
+
+def stored_beside(path: Path) -> None:
+    """Values in two files: 12 bytes behind a header of 3, the rest, as much as there is, in another."""
+    (path.parent / "raw").mkdir()
+    (path.parent / "raw/one.bin").write_bytes(b"abc" + STORED.tobytes()[:12] + b"tail")
+    (path.parent / "raw/two.bin").write_bytes(STORED.tobytes()[12:])
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_external(b"raw/one.bin", 3, 12)
+    plan.set_external(b"raw/two.bin", 0, h5py.h5s.UNLIMITED)
     with h5py.File(path, "r+") as file:
-        stored_at(file, "raw.bin")
+        del file["counts"]
+        h5py.h5d.create(file.id, b"v", h5py.h5t.STD_U16BE, h5py.h5s.create_simple((4, 5)), plan)
+
+
+def test_storage_beside_the_file_is_read_wherever_one_stands(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored_beside(path)
+    monkeypatch.chdir(path.parent)  # where the library would look for it
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(file["v"][()], STORED)
+    monkeypatch.chdir(tmp_path)
+
+    made = convert(path.parent, tmp_path / "a.ome.zarr")
+    reader = open_source(path)
+    part = reader.read(0, (slice(1, 3), slice(2, 5)))
+    reader.close()
+
+    assert made["warnings"] == []
+    assert compare(tmp_path / "a.ome.zarr", path) == STORED.size
+    np.testing.assert_array_equal(part, STORED[1:3, 2:5])
+
+
+def test_storage_that_is_missing_or_too_short_is_named(path: Path) -> None:
+    stored_beside(path)
+    two = path.parent / "raw/two.bin"
+
+    two.write_bytes(b"short")
+    with pytest.raises(
+        UnreadableSource, match=r"hostile\.h5 .*/v needs 40 bytes and two\.bin ends after 17 of them"
+    ):
+        open_source(path)
+    two.unlink()
+    with pytest.raises(UnreadableSource, match=r"/v is stored in 'raw/two\.bin', which is missing"):
+        open_source(path)
+
+
+def test_storage_that_is_a_link_out_of_the_data_set_is_refused(path: Path, secret: Path) -> None:
+    stored_beside(path)
+    (path.parent / "raw/two.bin").unlink()
+    (path.parent / "raw/two.bin").symlink_to(secret)
+
+    with pytest.raises(UnsafeSource, match=r"/v is stored in 'raw/two\.bin'"):
+        open_source(path)
+
+
+def test_storage_that_changes_while_it_is_read_is_noticed(path: Path) -> None:
+    stored_beside(path)
+    reader = open_source(path)
+    reader.read(0, WHOLE)
+
+    (path.parent / "raw/two.bin").write_bytes(bytes(60))
+
+    with pytest.raises(UnreadableSource, match=r"two\.bin changed while it was read"):
+        reader.read(0, WHOLE)
+    reader.close()
+
+
+def test_a_view_of_what_is_stored_beside_the_file_is_refused(path: Path) -> None:
+    """The library would read it, and take the name from the working folder."""
+    stored_beside(path)
+    with h5py.File(path, "r+") as file:
+        layout = h5py.VirtualLayout((4, 5), ">u2")
+        layout[:] = h5py.VirtualSource(".", "v", (4, 5))
+        file.create_virtual_dataset("w", layout)
 
     with pytest.raises(
-        UnsupportedSource, match=r"/v is stored in 'raw\.bin'; send a copy that holds its data itself"
+        UnsupportedSource, match=r"hostile\.h5: where values lie in a file beside it, views are not"
     ):
         open_source(path)
 

@@ -63,6 +63,36 @@ class Dataset(Protocol):
     def stored(self) -> np.dtype[Any]:
         """The type of its values, in the byte order of the file."""
 
+    @property
+    def outside(self) -> Sequence[Segment] | None:
+        """Where its values lie in other files, one after the other; None: they lie in its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of another file, opened."""
+
+    path: Path
+    fd: int
+    offset: int
+    size: int
+    state: tuple[int, int]
+
+    @classmethod
+    def of(cls, path: Path, *, offset: int, size: int | None) -> Segment:
+        """`size` bytes from `offset` on, None: all; fewer where the file ends before."""
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        status = os.fstat(fd)
+        there = max(0, status.st_size - offset)
+        return cls(
+            path, fd, offset, there if size is None else min(size, there), (status.st_size, status.st_mtime_ns)
+        )
+
+    def must_be_unchanged(self) -> None:
+        status = os.fstat(self.fd)
+        if (status.st_size, status.st_mtime_ns) != self.state:
+            raise UnreadableSource(f"{self.path.name} changed while it was read; convert it again")
+
 
 @dataclass(frozen=True, slots=True)
 class Table:

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
-from scientistcloud.converters.hdf5_chunks import ChunkReader, Dataset, Index
+from scientistcloud.converters.hdf5_chunks import ChunkReader, Dataset, File, Index, Segment
 from scientistcloud.converters.hdf5_filters import is_ours, pipeline
-from scientistcloud.errors import UnreadableSource
+from scientistcloud.errors import UnreadableSource, UnsupportedSource
 from scientistcloud.omezarr.image import Array
 
 
@@ -31,7 +30,10 @@ class DirectReader:
         self._chunks.close()
 
     def way(self, dataset: Dataset) -> str:
-        """Whether the bytes in the file are the values (`plain`), or become them by what we undo (`chunks`)."""
+        """Whether bytes in a file are the values (`plain`, `outside`), or become them by what we undo (`chunks`).
+
+        Raises `UnsupportedSource` for what lies outside and is no plain numbers.
+        """
         way = self._ways.get(dataset.key)
         if way is None:
             way = self._ways[dataset.key] = _way(dataset)
@@ -47,6 +49,8 @@ class DirectReader:
                 return self._chunks.read(dataset, index)
             case "plain":
                 return _read_plain(dataset, index)
+            case "outside":
+                return _read_outside(dataset, index)
             case _:
                 return None
 
@@ -59,38 +63,65 @@ def _way(dataset: Dataset) -> str:
     handle = dataset.handle
     plan = handle.id.get_create_plist()
     # Integers of 12 bits in 16, floats of another layout: what h5py calls them is not what the bytes are.
-    if not dataset.shape or handle.id.get_type() != h5py.h5t.py_create(dataset.stored):
-        return "library"
-    if plan.get_layout() == h5py.h5d.CHUNKED and is_ours(pipeline(handle)):
+    plain = bool(dataset.shape) and handle.id.get_type() == h5py.h5t.py_create(dataset.stored)
+    if dataset.outside is not None:
+        if not plain:
+            raise UnsupportedSource(
+                f"{dataset.file.name}: {dataset.path} is stored in another file, as unusual numbers; send "
+                "a copy that holds its data itself"
+            )
+        return "outside"  # never by the library: it takes the name of that file from the working folder
+    if plain and plan.get_layout() == h5py.h5d.CHUNKED and is_ours(pipeline(handle)):
         return "chunks"
-    if plan.get_layout() == h5py.h5d.CONTIGUOUS and not plan.get_external_count() and handle.id.get_offset():
+    if plain and plan.get_layout() == h5py.h5d.CONTIGUOUS and handle.id.get_offset():
         return "plain"
     return "library"
 
 
+_Fetch = Callable[[memoryview, int], None]
+"""Fills memory with the bytes from a place on."""
+
+
 def _read_plain(dataset: Dataset, index: Index) -> Array:
     out = np.empty([part.stop - part.start for part in index], dataset.stored)
-    _fill(out, dataset, int(dataset.handle.id.get_offset()), dataset.shape, index)
+    begin = int(dataset.handle.id.get_offset())
+    _fill(out, lambda target, at: _fetch(dataset.file, target, begin + at), 0, dataset.shape, index)
     return out
 
 
-def _fill(out: Array, dataset: Dataset, start: int, shape: tuple[int, ...], index: Index) -> None:
+def _read_outside(dataset: Dataset, index: Index) -> Array:
+    out = np.empty([part.stop - part.start for part in index], dataset.stored)
+    segments = dataset.outside or ()
+
+    def fetch(target: memoryview, at: int) -> None:
+        for segment in segments:
+            if at < segment.size and len(target):
+                count = min(len(target), segment.size - at)
+                _fetch(segment, target[:count], segment.offset + at)
+                target, at = target[count:], at + count
+            at -= segment.size
+        if len(target):
+            raise UnreadableSource(f"{dataset.file.name}: {dataset.path} is not all there; upload its files again")
+
+    _fill(out, fetch, 0, dataset.shape, index)
+    return out
+
+
+def _fill(out: Array, fetch: _Fetch, start: int, shape: tuple[int, ...], index: Index) -> None:
     """Read the box `index` of an array of `shape` that begins at byte `start`, in the longest pieces."""
-    step = math.prod(shape[1:]) * dataset.stored.itemsize
+    step = math.prod(shape[1:]) * out.itemsize
     if all(part == slice(0, length) for part, length in zip(index[1:], shape[1:], strict=True)):
-        _read_into(out, dataset, start + index[0].start * step)
+        fetch(memoryview(out.reshape(-1).view(np.uint8).data), start + index[0].start * step)
         return
     for number, at in enumerate(range(index[0].start, index[0].stop)):
-        _fill(out[number], dataset, start + at * step, shape[1:], index[1:])
+        _fill(out[number], fetch, start + at * step, shape[1:], index[1:])
 
 
-def _read_into(out: Array, dataset: Dataset, offset: int) -> None:
-    target: Any = memoryview(out.reshape(-1).view(np.uint8))  # type: ignore[arg-type]  # arrays are buffers
+def _fetch(file: File | Segment, target: memoryview, offset: int) -> None:
     got = 0
     while got < len(target):
-        count = os.preadv(dataset.file.fd, [target[got:]], offset + got)
+        count = os.preadv(file.fd, [target[got:]], offset + got)
         if count == 0:
-            raise UnreadableSource(
-                f"{dataset.file.name} ends at byte {offset + got}, within its values; upload it again"
-            )
+            name = file.path.name if isinstance(file, Segment) else file.name
+            raise UnreadableSource(f"{name} ends at byte {offset + got}, within its values; upload it again")
         got += count

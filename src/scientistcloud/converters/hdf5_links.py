@@ -20,6 +20,7 @@ DAMAGES = (OSError, RuntimeError, LookupError, TypeError, ValueError, AttributeE
 """What h5py raises over damaged files."""
 
 _DEEPEST = 64
+_ALL = 2**63  # HDF5 says so of external files that grow
 _MOST_OBJECTS = 1 << 20
 _MARKS = ("_NCProperties", "_Netcdf4Dimid", "_Netcdf4Coordinates", "_nc3_strict")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
@@ -36,6 +37,9 @@ class Outside:
     filename: str
     #: Address of the group that holds the link, or of the data set.
     address: int
+    #: Of storage: where its bytes begin in that file, and how many they are; None: all that follow.
+    offset: int = 0
+    size: int | None = None
 
     def said(self, name: str) -> str:
         """What `name` does, for a message."""
@@ -48,6 +52,8 @@ class Survey:
     """What a look through a file found."""
 
     netcdf: bool = False
+    #: Something in it is a view, of this file or of others; what it is a view of, the library reads.
+    views: bool = False
     outside: list[Outside] = field(default_factory=list)
 
 
@@ -123,6 +129,7 @@ def _walk(name: str, file: h5py.File) -> Survey:
                 waiting.append((below, depth + 1))
             elif isinstance(below, h5py.Dataset):
                 found.outside += _outside(where, below, address)
+                found.views = found.views or below.is_virtual
                 looked.marked = looked.marked or _is_marked(below)
                 looked.scaled = looked.scaled and (below.ndim == 0 or _is_scaled(below))
                 looked.datasets += 1
@@ -154,10 +161,20 @@ def _is_scaled(found: h5py.Dataset) -> bool:
 
 def _outside(where: str, found: h5py.Dataset, address: int) -> list[Outside]:
     plan = found.id.get_create_plist()
-    named = [
-        Outside("storage", where, plan.get_external(index)[0].decode("utf-8", "replace"), address)
-        for index in range(plan.get_external_count())
-    ]
+    named = []
+    for index in range(plan.get_external_count()):
+        filename, offset, size = plan.get_external(index)
+        all_of_it = size == h5py.h5s.UNLIMITED or size >= _ALL
+        named.append(
+            Outside(
+                "storage",
+                where,
+                filename.decode("utf-8", "replace"),
+                address,
+                offset=int(offset),
+                size=None if all_of_it else int(size),
+            )
+        )
     if plan.get_layout() == h5py.h5d.VIRTUAL:
         others = {plan.get_virtual_filename(index) for index in range(plan.get_virtual_count())} - {"."}
         named += [Outside("view", where, other, address) for other in sorted(others)]

@@ -166,7 +166,7 @@ def _is_signal(name: str, dataset: Dataset, group: Group) -> bool:
 
 def _value(dataset: Dataset) -> Any:
     try:
-        return dataset.handle[()] if dataset.is_numeric else None
+        return dataset.handle[()] if dataset.is_numeric and dataset.outside is None else None
     except DAMAGES:
         return None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import h5py
 
+from scientistcloud.converters.hdf5_chunks import Segment
 from scientistcloud.converters.hdf5_links import ALONE, DAMAGES, damaged, resolved, survey
 from scientistcloud.errors import UnreadableSource, UnsupportedSource
 
@@ -24,6 +25,10 @@ class OpenFile:
     links: dict[tuple[int, str], Path] = field(default_factory=dict)
     #: Virtual data sets by their address: files that they are made of and that are missing.
     lacking: dict[int, list[str]] = field(default_factory=dict)
+    #: Data sets whose values lie in other files, by their address: where, in order.
+    stored: dict[int, list[Segment]] = field(default_factory=dict)
+    #: Something in it is a view.
+    views: bool = False
     #: All files that it names.
     parts: set[Path] = field(default_factory=set)
 
@@ -35,15 +40,26 @@ class OpenFile:
     def size(self) -> int:
         return self.state[0]
 
+    @property
+    def storage(self) -> list[Path]:
+        """The files that hold values of its data sets."""
+        return [segment.path for segments in self.stored.values() for segment in segments]
+
     def must_be_unchanged(self) -> None:
         if _state(self.fd) != self.state:
             raise UnreadableSource(f"{self.name} changed while it was read; convert it again")
+        for segments in self.stored.values():
+            for segment in segments:
+                segment.must_be_unchanged()
 
     def close(self) -> None:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
             self.handle.close()
+            for segments in self.stored.values():
+                for segment in segments:
+                    os.close(segment.fd)
 
 
 class Files:
@@ -64,12 +80,19 @@ class Files:
             return known
         found = survey(path)
         opened = _open(path)
+        opened.views = found.views
         self._opened[path.resolve()] = opened
         for named in found.outside:
             target = resolved(named, by=path, root=self._root)
-            if named.kind == "storage":
-                raise UnsupportedSource(f"{named.said(path.name)}; send {ALONE}")
             opened.parts.add(target.resolve())
+            if named.kind == "storage":
+                segments = opened.stored.setdefault(named.address, [])
+                if target.is_file():
+                    segment = Segment.of(target, offset=named.offset, size=named.size)
+                    segments.append(segment)
+                else:
+                    opened.lacking.setdefault(named.address, []).append(named.filename)
+                continue
             if named.kind == "link":
                 opened.links[named.address, named.where.rsplit("/", 1)[-1]] = target
                 continue
@@ -79,6 +102,12 @@ class Files:
                 self.open(target)
             else:
                 opened.lacking.setdefault(named.address, []).append(named.filename)
+        for each in self._opened.values():
+            if (each.views and opened.stored) or (opened.views and each.stored):
+                raise UnsupportedSource(
+                    f"{opened.name}: where values lie in a file beside it, views are not read, for the library "
+                    f"would look for that file itself; send {ALONE}"
+                )
         return opened
 
     def all(self) -> list[OpenFile]:

@@ -107,6 +107,7 @@ class Hdf5Reader:
             reason=_reason(images[0].source_name, found) if found else "",
             warnings=tuple(dict.fromkeys(warnings)),
             metadata={offer.file.name: offer.metadata() for offer in offers},
+            files=tuple(dict.fromkeys(part for file in self._files.all() for part in file.storage)),
         )
         return source if self._scanned is None else _with_scan(source, self._scanned)
 
@@ -263,7 +264,7 @@ def _nothing(offers: Sequence[_FileOffer]) -> UnsupportedSource:
 
 
 def _small(dataset: Dataset | None) -> Any:
-    if dataset is None or dataset.handle.size is None or dataset.handle.size > 1:
+    if dataset is None or dataset.outside is not None or dataset.handle.size is None or dataset.handle.size > 1:
         return None
     try:
         value = dataset.handle[()]

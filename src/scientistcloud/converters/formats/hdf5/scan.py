@@ -192,7 +192,12 @@ def _shape_said(plot: Plot, tree: Tree, count: int, *, flat: bool) -> tuple[tupl
         for name in _SHAPES:
             places.append((f"{group.path}@{name}", group.attributes.get(name)))
             dataset = group.dataset(name)
-            if dataset is not None and dataset.is_numeric and math.prod(dataset.shape) == 2:
+            if (
+                dataset is not None
+                and dataset.is_numeric
+                and dataset.outside is None
+                and math.prod(dataset.shape) == 2
+            ):
                 places.append((dataset.path, np.ravel(dataset.handle[()])))
     for where, value in places:
         numbers = np.ravel(np.asarray(value if value is not None else ()))

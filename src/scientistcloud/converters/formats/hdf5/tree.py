@@ -6,7 +6,7 @@ a link leads below the data set's root or nowhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from scientistcloud.converters.formats.hdf5 import texts
 from scientistcloud.converters.formats.hdf5.files import Files, OpenFile
+from scientistcloud.converters.hdf5_chunks import Segment
 from scientistcloud.converters.hdf5_links import DAMAGES, damaged
 
 _MOST_STEPS = 64
@@ -44,6 +45,8 @@ class Dataset:
     shape: tuple[int, ...]
     #: The type of its values, in the byte order of the file; void where NumPy has none like it.
     stored: np.dtype[Any]
+    #: Where its values lie in other files; None: they lie in its own.
+    outside: Sequence[Segment] | None = None
 
     @classmethod
     def of(cls, path: str, file: OpenFile, handle: h5py.Dataset, key: Key) -> Dataset:
@@ -57,7 +60,8 @@ class Dataset:
             attributes.setdefault("flag_values", np.array([value for _, value in meanings], stored.str))
             attributes.setdefault("flag_meanings", " ".join(word.replace(" ", "_") for word, _ in meanings))
             stored = np.dtype(stored.str)
-        return cls(path, file, handle, attributes, key, tuple(handle.shape or ()), stored)
+        outside = file.stored.get(key[1])
+        return cls(path, file, handle, attributes, key, tuple(handle.shape or ()), stored, outside)
 
     @property
     def name(self) -> str:

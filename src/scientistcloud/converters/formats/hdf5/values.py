@@ -38,8 +38,9 @@ class Values:
         """
         lacking = dataset.file.lacking.get(dataset.key[1])
         if lacking:
+            how = "is a view of" if dataset.outside is None else "is stored in"
             raise UnreadableSource(
-                f"{dataset.file.name} is incomplete: {dataset.path} is a view of {lacking[0]!r}, which is missing; "
+                f"{dataset.file.name} is incomplete: {dataset.path} {how} {lacking[0]!r}, which is missing; "
                 "send that file with it"
             )
         unknown = missing(pipeline(dataset.handle))
@@ -51,6 +52,14 @@ class Values:
         claimed = math.prod(dataset.shape) * dataset.stored.itemsize
         plan = dataset.handle.id.get_create_plist()
         if plan.get_layout() == h5py.h5d.VIRTUAL:
+            return
+        if dataset.outside is not None:
+            there = sum(segment.size for segment in dataset.outside)
+            if there < claimed:
+                raise UnreadableSource(
+                    f"{dataset.file.name} is incomplete: {dataset.path} needs {claimed} bytes and "
+                    f"{dataset.outside[-1].path.name} ends after {there} of them; upload that file again"
+                )
             return
         # What was never written takes no place in a file.
         stored = dataset.handle.id.get_storage_size()

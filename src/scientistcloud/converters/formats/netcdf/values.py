@@ -109,6 +109,10 @@ class _Stored:
     stored: np.dtype[Any]
 
     @property
+    def outside(self) -> None:
+        """netCDF that names other files is refused (`safety.py`)."""
+
+    @property
     def key(self) -> str:
         return self.path
 
