@@ -11,7 +11,7 @@ import pymongo
 import pytest
 from bson import json_util
 
-from mongo_server import drop, new_database, real_server
+from mongo_server import drop, new_database
 from scientistcloud import JobQueueManager, open_store
 from scientistcloud.database.mongo.connection import Connection
 from scientistcloud.database.mongo.migrations import INDEXES
@@ -38,9 +38,11 @@ def database(mongodb_url: str) -> Iterator[pymongo.database.Database[dict[str, A
 
 
 @pytest.fixture
-def real() -> None:
-    if real_server() is None:
-        pytest.skip("nx-27017 does not show it; name a real server in SCIENTISTCLOUD_TEST_MONGODB_URL")
+def real(mongodb_server: str) -> None:
+    with pymongo.MongoClient[dict[str, Any]](mongodb_server) as client:
+        about = client.admin.command("buildInfo")
+    if "storageEngines" not in about:  # a server of the protocol that is not MongoDB itself
+        pytest.skip("only MongoDB itself shows it; name such a server in SCIENTISTCLOUD_TEST_MONGODB_URL")
 
 
 # -- on any server -------------------------------------------------------------------------------

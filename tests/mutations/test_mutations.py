@@ -131,6 +131,33 @@ MUTATIONS = (
         (("        return sum(self.promote(dataset_uuid) for dataset_uuid in lines)\n", "        return 0\n"),),
         (SIMULATE, "mongo", "0:200"),
     ),
+    Mutation(
+        "a line takes no more than its cap, whoever races for the last place",
+        "database/mongo/rooms.py",
+        (('{"_id": dataset_uuid, "seq": lane["seq"]}', '{"_id": dataset_uuid}'),),
+        ("tests/contract/test_mongo_job_store.py", "-k", "creators_that_race"),
+    ),
+    Mutation(
+        "a finished form that its worker did not live to write down is written down before it is moved",
+        "datasets/settling.py",
+        (
+            ("(found := unnamed(store, forms, target)) is not None and found.owed:", "False:"),
+            ("form=found.form, sensor=found.sensor", "form=None, sensor=None"),
+        ),
+        ("tests/integration/test_care.py", "-k", "survives_a_next_job"),
+    ),
+    Mutation(
+        "one byte wakes one worker",
+        "database/fifo.py",
+        ((" | select.EPOLLEXCLUSIVE", ""),),
+        ("tests/integration/test_sqlite_waking.py", "-k", "hundred_idle"),
+    ),
+    Mutation(
+        "a lease counts from when its heartbeat was sent",
+        "service/lease.py",
+        (("        self._renewed_at = sent\n", "        self._renewed_at = self._now()\n"),),
+        ("tests/unit/test_lease.py",),
+    ),
 )
 
 
