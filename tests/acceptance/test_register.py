@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -205,6 +206,32 @@ def test_only_what_the_operator_allows_is_registered(site: Site, root: Path, tmp
         registrar(site, root, roots=())
 
 
+def test_an_archive_is_refused_with_what_to_do(site: Site, root: Path) -> None:
+    with zipfile.ZipFile(root / "scan.zip", "w") as archive:
+        archive.writestr("a.tif", b"a")
+
+    (event,) = registrar(site, root, quiet_seconds=0).look(first=True)
+
+    assert (event.what, "unpack it there, or upload it" in event.said) == ("refused", True)
+    assert site.store.datasets.find(user=ADA) == []
+
+
+def test_what_changes_is_looked_at_again_unless_all_of_it_is_converted(site: Site, root: Path) -> None:
+    scan = a_scan(root / "scan.tif")
+    looked(registrar(site, root, look=True))
+    a_scan(scan, 7, seconds_old=1800)
+    assert looked(registrar(site, root, look=True)) == [("changed", "scan.tif")]
+    before = only(site)
+    site.store.datasets.update(before, replace(before, forms=({"token": 1, "path": "x"},)))
+    a_scan(scan, 9, seconds_old=900)
+
+    assert looked(registrar(site, root, look=True)) == [("changed", "scan.tif")]
+
+    jobs = [job.idempotency_key for job in site.queue.list_jobs(dataset_uuid=before.uuid)]
+    assert jobs == [f"look:{before.uuid}:1", f"look:{before.uuid}:2"]
+    assert only(site).status is DatasetStatus.DONE
+
+
 def test_a_link_that_leads_out_of_the_root_is_refused_with_its_name(site: Site, root: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret.tif"
     secret.write_text("secret")
@@ -235,6 +262,8 @@ def test_a_conversion_reads_where_the_files_lie_and_nowhere_else(site: Site, roo
     looked(registrar(site, unknown, roots=(unknown,), convert=True))
     a_scan(tmp_path / "secret.tif")
     (root / "linked" / "later.tif").symlink_to(tmp_path / "secret.tif")
+    a_scan(root / "some" / "looked_at.tif", 7)
+    looked(registrar(site, root / "some", look=True))
     before = everything(root)
     uuids = {dataset.name: dataset.uuid for dataset in site.store.datasets.find(user=ADA)}
 
@@ -244,6 +273,12 @@ def test_a_conversion_reads_where_the_files_lie_and_nowhere_else(site: Site, roo
     assert target.forms[-1]["shape"] == [3, 64, 48]
     assert everything(root) == before
     assert not site.folder(target.uuid).source.exists()
+    eventually(lambda: site.target(uuids["looked_at.tif"]).forms, "had a first look")
+    first = site.target(uuids["looked_at.tif"])
+    assert (first.status, first.forms[-1]["look"], first.wanted) == (DatasetStatus.DONE, True, None)
+    assert (site.folder(first.uuid).root / "preview.webp").exists()
+    catalogue.want_conversion(site.store, first.uuid, request="click")  # and care keeps that promise
+    eventually(lambda: not site.target(first.uuid).forms[-1].get("look"), "was converted")
     assert "leads out" in (site.settled(uuids["linked"], DatasetStatus.CONVERSION_ERROR).error or "")
     assert "REGISTER_ROOTS" in (site.settled(uuids["unknown"], DatasetStatus.CONVERSION_ERROR).error or "")
 

@@ -13,6 +13,7 @@ import click
 @click.argument("root", type=click.Path(path_type=Path))
 @click.option("--watch", is_flag=True, help="Go on until Ctrl-C: what appears, changes or goes is noticed.")
 @click.option("--convert", is_flag=True, help="Convert each data set that appears or changes.")
+@click.option("--no-look", is_flag=True, help="Have no first look at what is not converted.")
 @click.option("--as-one", is_flag=True, help="ROOT is one data set, not each file and folder in it.")
 @click.option("--sensor", default="auto", show_default=True, help="Kind of the data; auto: the content decides.")
 @click.option("--owner", metavar="EMAIL", help="Whose data sets they become; default: USER_EMAIL.")
@@ -24,6 +25,7 @@ def command(
     root: Path,
     watch: bool,
     convert: bool,
+    no_look: bool,
     as_one: bool,
     sensor: str,
     owner: str | None,
@@ -34,7 +36,8 @@ def command(
 ) -> int:
     """Register what lies in ROOT, a folder under REGISTER_ROOTS: nothing is copied, and nothing is written there.
 
-    Each file and folder right in ROOT is a data set. It appears once nobody writes to it any more.
+    Each file and folder right in ROOT is a data set. It appears once nobody writes to it any more, and has a first
+    look made of some of its pixels.
     """
     from scientistcloud.assembly import open_store
     from scientistcloud.settings import read_settings
@@ -59,6 +62,7 @@ def command(
             user=owner or settings.user_email,
             quiet_seconds=settings.register_quiet_seconds if quiet_seconds is None else quiet_seconds,
             convert=convert,
+            look=not no_look,
             sensor=sensor,
             as_one=as_one,
         )

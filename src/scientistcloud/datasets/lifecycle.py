@@ -34,6 +34,8 @@ CONVERSION, IMPORT, EXTRACTION, DELETION = (
     "file_extraction",
     "dataset_deletion",
 )
+LOOK = "dataset_preview"
+"""A first look: it changes no status."""
 _WAITING = {
     CONVERSION: DatasetStatus.CONVERSION_QUEUED,
     IMPORT: DatasetStatus.UPLOAD_QUEUED,
@@ -207,7 +209,9 @@ def fulfilled(dataset: D) -> D:
 
 def published(dataset: D, *, form: Json, sensor: str | None) -> D:
     """`dataset` with a new form, made of the sources as they are now; its status follows from the job."""
-    return replace(dataset, forms=(form,), sensor=sensor or dataset.sensor, notice=None)
+    # A first look leaves it to the conversion to be up to date.
+    notice = dataset.notice if form.get("look") else None
+    return replace(dataset, forms=(form,), sensor=sensor or dataset.sensor, notice=notice)
 
 
 def _ended(dataset: D, job: Job) -> D:

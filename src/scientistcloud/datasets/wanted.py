@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from scientistcloud.datasets.lifecycle import CONVERSION, EXTRACTION, IMPORT
+from scientistcloud.datasets.lifecycle import CONVERSION, EXTRACTION, IMPORT, LOOK
 from scientistcloud.layout import DataFolder
 from scientistcloud.records import ConversionTarget, Json, Wanted
 
@@ -47,6 +47,15 @@ def conversion(
             "output_path": folder.converted.as_posix(),
             "sensor_type": target.sensor,
         },
+    )
+
+
+def first_look(target: ConversionTarget) -> Wanted:
+    """A first look at the sources as they were closed last; it is no promise that a status tells of."""
+    return Wanted(
+        job_type=LOOK,
+        idempotency_key=_key("look", target, target.revision, None),
+        parameters={"sensor_type": target.sensor},
     )
 
 

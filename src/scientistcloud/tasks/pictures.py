@@ -40,12 +40,7 @@ def quick_look(reader: Reader, described: Source, target: Path, *, partial: Path
     Of an array that is kept beside the images, they are picked from it, and the images are made of what was picked.
     """
 
-    def told() -> None:
-        report(0.0, "quick look")
-
-    looked = (
-        _look_at_array(reader, described, told) if described.arrays else _look_at_image(reader, described, told)
-    )
+    looked = looked_at(reader, described, lambda: report(0.0, "quick look"))
     if looked is None:
         return
     made = partial / target.name
@@ -56,15 +51,22 @@ def quick_look(reader: Reader, described: Source, target: Path, *, partial: Path
     made.rename(target)
 
 
-def _look_at_image(reader: Reader, described: Source, report: Callable[[], None]) -> _Looked | None:
+def looked_at(reader: Reader, described: Source, report: Callable[[], None]) -> Looked | None:
+    """Some pixels of what `reader` describes, as another reader; None where picking them would take long."""
+    return (
+        _look_at_array(reader, described, report) if described.arrays else _look_at_image(reader, described, report)
+    )
+
+
+def _look_at_image(reader: Reader, described: Source, report: Callable[[], None]) -> Looked | None:
     looked = look(reader, 0, described.images[0], report=report)
     if looked is None:
         return None
     image, values = looked
-    return _Looked(replace(described, images=(image,), arrays=(), warnings=(), metadata={}), (values,))
+    return Looked(replace(described, images=(image,), arrays=(), warnings=(), metadata={}), (values,))
 
 
-def _look_at_array(reader: Reader, described: Source, report: Callable[[], None]) -> _Looked | None:
+def _look_at_array(reader: Reader, described: Source, report: Callable[[], None]) -> Looked | None:
     array = described.arrays[0]
     planned = plan_array(array.image)
     if planned is None or array.sketch is None:
@@ -81,11 +83,11 @@ def _look_at_array(reader: Reader, described: Source, report: Callable[[], None]
     source = replace(
         described, images=tuple(image for image, _ in images), arrays=(kept,), warnings=(), metadata={}
     )
-    return _Looked(source, (*(each for _, each in images), values))
+    return Looked(source, (*(each for _, each in images), values))
 
 
 @dataclass(frozen=True, slots=True)
-class _Looked:
+class Looked:
     """The quick look as a reader: all of it lies in memory."""
 
     source: Source

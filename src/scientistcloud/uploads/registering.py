@@ -13,8 +13,8 @@ from pathlib import Path
 
 from scientistcloud.datasets import catalogue
 from scientistcloud.datasets.lifecycle import Closed, SourcesChanged, after
-from scientistcloud.datasets.wanted import conversion
-from scientistcloud.errors import InvalidParameters, ScientistCloudError, UnsafeSource
+from scientistcloud.datasets.wanted import conversion, first_look
+from scientistcloud.errors import InvalidParameters, ScientistCloudError, UnsafeSource, UnsupportedSource
 from scientistcloud.jobs.queue import JobQueueManager
 from scientistcloud.places import (
     FileState,
@@ -27,6 +27,7 @@ from scientistcloud.places import (
 )
 from scientistcloud.ports import Store
 from scientistcloud.records import Dataset, DatasetFile, DatasetStatus
+from scientistcloud.uploads.archives import is_archive
 
 _PAGE = 10_000
 _NAMED = 3
@@ -56,6 +57,8 @@ class Registrar:
         For so long nothing may have changed.
     convert
         Queue a conversion of each data set that appears or changes.
+    look
+        Where nothing is converted, have a first look at each made: a job of seconds.
     as_one
         `root` itself is the data set, not each file and folder in it.
     """
@@ -69,6 +72,7 @@ class Registrar:
         user: str,
         quiet_seconds: float,
         convert: bool = False,
+        look: bool = False,
         sensor: str = catalogue.AUTO,
         as_one: bool = False,
     ) -> None:
@@ -87,6 +91,7 @@ class Registrar:
         self._user = user
         self.quiet_seconds = quiet_seconds
         self._convert = convert
+        self._look = look and not convert
         self._sensor = sensor
         self._as_one = as_one
         self._now = store.clock.monotonic
@@ -150,6 +155,10 @@ class Registrar:
 
     def _look_at(self, place: Path, dataset: Dataset | None, *, first: bool) -> Iterator[Event]:
         state = state_of(place, self._roots)
+        if dataset is None and place.is_file() and is_archive(place.name, place):
+            raise UnsupportedSource(
+                f"{place.name} is an archive, and nothing is written where it lies; unpack it there, or upload it"
+            )
         recorded = self._recorded(dataset) if dataset is not None else {}
         if dataset is not None and dataset.closed_at is not None and state == recorded:
             self._seen.pop(place, None)
@@ -191,6 +200,7 @@ class Registrar:
         work = conversion(dataset, revision=dataset.revision + 1) if self._convert else None
         dataset = self._write(dataset.uuid, lambda each: after(each, Closed(work, self._store.clock.now())))
         self._create_wanted(dataset)
+        self._ask_for_a_look(dataset)
         return Event("registered", place, f"{len(state)} files", dataset.uuid)
 
     def _changed(self, place: Path, state: State, recorded: State, dataset: Dataset) -> Event:
@@ -203,7 +213,9 @@ class Registrar:
             work = conversion(each, revision=each.revision + 1) if self._convert else None
             return after(each, SourcesChanged(said, work))
 
-        self._create_wanted(self._write(dataset.uuid, changed))
+        dataset = self._write(dataset.uuid, changed)
+        self._create_wanted(dataset)
+        self._ask_for_a_look(dataset)
         return Event("changed", place, said, dataset.uuid)
 
     def _gone(self, place: Path, dataset: Dataset) -> Iterator[Event]:
@@ -252,6 +264,18 @@ class Registrar:
                 parameters=dataset.wanted.parameters,
                 idempotency_key=dataset.wanted.idempotency_key,
             )
+
+    def _ask_for_a_look(self, dataset: Dataset) -> None:
+        """Unless there is a whole form, which a look would replace."""
+        if not self._look or any(not form.get("look") for form in dataset.forms):
+            return
+        work = first_look(dataset)
+        self._queue.create_job(
+            dataset_uuid=dataset.uuid,
+            job_type=work.job_type,
+            parameters=work.parameters,
+            idempotency_key=work.idempotency_key,
+        )
 
     def _once(self, event: Event) -> Iterator[Event]:
         if self._said.get(event.place) != event.said:

@@ -86,6 +86,7 @@ def job_step(job: Job) -> str:
 _TYPES = {
     "dataset_conversion": "Conversion",
     "dataset_import": "Import",
+    "dataset_preview": "First look",
     "file_extraction": "Unpacking",
     "dataset_deletion": "Deletion",
 }
