@@ -6,20 +6,24 @@ import contextlib
 import hashlib
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from intake_site import MAX_UPLOAD_BYTES, OWNER, TOKEN, Portal
 
 from scientistcloud.cli import main
-from scientistcloud.client import Client, batching, collect, find_portal
+from scientistcloud.client import Client, batching, collect, find_portal, parts
 from scientistcloud.client.files import LocalFile
 from scientistcloud.client.manifest import Manifest
+from scientistcloud.client.sending import Sending
 from scientistcloud.errors import (
     InvalidParameters,
     InvalidSettings,
@@ -323,6 +327,78 @@ def test_batches_that_were_sent_are_not_sent_again(portal: Portal, client: Clien
     uuid = client.upload([tmp_path / "scan"], manifests=tmp_path / "state")
 
     assert len(list(client.files(uuid))) == 21
+
+
+LARGE = random.Random(7).randbytes(34 * 2**20 + 5)
+
+
+def test_a_large_file_in_parts_is_one_file_of_one_data_set(portal: Portal, tmp_path: Path) -> None:
+    path = written(tmp_path / "large.bin", LARGE)
+
+    said = command(tmp_path, "--server", portal.url, "--parts", 3, "--no-convert", path, SCIENTISTCLOUD_TOKEN=TOKEN)
+
+    assert said.returncode == 0, said.stderr
+    uuid = said.stdout.split()[-1]
+    assert portal.source(uuid, "large.bin") == LARGE
+    assert portal.uploads() == []
+    with portal.store() as store:
+        [file] = store.datasets.files(uuid)
+    assert file.sha256 == hashlib.sha256(LARGE).hexdigest()
+
+
+def test_parts_are_gone_on_with_where_a_command_was_ended(portal: Portal, client: Client, tmp_path: Path) -> None:
+    path = written(tmp_path / "scan" / "large.bin", LARGE)
+    sent = 0
+
+    def interrupt(size_bytes: int) -> None:
+        nonlocal sent
+        sent += size_bytes
+        if sent > 26 * 2**20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        client.upload([path.parent], parts=3, convert=False, manifests=tmp_path / "state", on_bytes=interrupt)
+    begun = set(portal.uploads())
+    seen, again = set(begun), 0
+
+    def look(size_bytes: int) -> None:
+        nonlocal again
+        again += size_bytes
+        seen.update(portal.uploads())
+
+    uuid = client.upload([path.parent], parts=3, convert=False, manifests=tmp_path / "state", on_bytes=look)
+
+    assert len(begun) == 3
+    assert seen == begun  # no part was begun anew
+    assert again == len(LARGE)
+    assert portal.source(uuid, "large.bin") == LARGE
+    assert portal.uploads() == []
+    assert list((tmp_path / "state").iterdir()) == []
+
+
+def test_parts_whose_last_answer_was_lost_are_not_sent_again(
+    portal: Portal, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path / "large.bin", LARGE)
+    ask, asked, sent = parts._ask_for_whole, [], 0
+
+    def lose(sending: Sending, file: LocalFile, *said: Any) -> str:
+        location = ask(sending, file, *said)
+        asked.append(location)
+        sending.manifest.again(parts._whole(file))
+        raise httpx.ReadError("the line broke")
+
+    def count(size_bytes: int) -> None:
+        nonlocal sent
+        sent += size_bytes
+
+    monkeypatch.setattr(parts, "_ask_for_whole", lose)
+    uuid = client.upload([path], parts=2, convert=False, on_bytes=count)
+
+    assert len(asked) == 1  # the second time there was nothing to be put together
+    assert sent == len(LARGE)
+    assert portal.source(uuid, "large.bin") == LARGE
+    assert portal.uploads() == []
 
 
 @pytest.mark.parametrize("sizes", [(3 * 2**20, 10), (300_000, 300_000, 300_000)])

@@ -23,6 +23,9 @@ from scientistcloud.settings import read_settings
 @click.option("--wait", is_flag=True, help="Go on until the conversion has ended; status 1 where it failed.")
 @click.option("--no-convert", is_flag=True, help="Keep the files as they are.")
 @click.option("--parallel", type=click.IntRange(1, 32), default=4, show_default=True, help="Files at a time.")
+@click.option(
+    "--parts", type=click.IntRange(1, 32), default=1, show_default=True, help="Parts of a large file at a time."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the data set's record as JSON.")
 def command(
     paths: tuple[Path, ...],
@@ -33,6 +36,7 @@ def command(
     wait: bool,
     no_convert: bool,
     parallel: int,
+    parts: int,
     as_json: bool,
 ) -> int:
     """Send PATHS as one data set; after a break the same command goes on where it was.
@@ -49,6 +53,7 @@ def command(
                 sensor=sensor,
                 convert=not no_convert,
                 parallel=parallel,
+                parts=parts,
                 manifests=platformdirs.user_state_path("scientistcloud") / "uploads",
                 on_bytes=bar.advance,
                 on_trouble=bar.say,

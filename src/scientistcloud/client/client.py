@@ -17,6 +17,7 @@ from scientistcloud.client.batching import SMALL_BYTES, in_batches, send_batch
 from scientistcloud.client.downloads import Fetching, RemoteFile, addresses
 from scientistcloud.client.files import LocalFile, collect
 from scientistcloud.client.manifest import Manifest
+from scientistcloud.client.parts import SMALLEST_BYTES, send_in_parts
 from scientistcloud.client.sending import Sending
 from scientistcloud.errors import NotFound, Transient, Unavailable
 
@@ -27,6 +28,9 @@ ENDED = ("done", "upload error", "unzip error", "conversion error", "cancelled")
 """The statuses of a data set that nothing works on."""
 
 _LONGEST_LOOK_SECONDS = 1.0
+
+# With files and their parts at once.
+_MOST_CONNECTIONS = 64
 
 
 class Client:
@@ -210,12 +214,14 @@ class Client:
         sensor: str = "auto",
         convert: bool = True,
         parallel: int = 4,
+        parts: int = 1,
         manifests: Path | None = None,
         on_bytes: Callable[[int], None] = lambda _: None,
         on_trouble: Callable[[str], None] = lambda _: None,
     ) -> str:
         """Send files and folders as one data set, and close it; its uuid.
 
+        `parts`: a large file goes over so many connections, in parts which the portal puts together.
         After a break it goes on where it was; with `manifests`, a folder, so does the same call of a later process.
         Raises `InvalidParameters` for paths that cannot be sent, `TooLarge`, `NoSpace`, `Unavailable`, `Cancelled`.
         """
@@ -231,7 +237,7 @@ class Client:
             on_bytes=on_bytes,
             on_trouble=on_trouble,
         )
-        if len(files) == 1 and convert and not paths[0].is_dir():
+        if len(files) == 1 and convert and not paths[0].is_dir() and parts == 1:
             given = {"name": name, "sensor": sensor}
             dataset_uuid = sending.send(files[0], {key: text for key, text in given.items() if text}, in_one=False)
             if self._lost(dataset_uuid, files, manifest, on_trouble):
@@ -244,11 +250,11 @@ class Client:
             name = name or (paths[0].resolve().name if len(paths) == 1 else f"{paths[0].name} and more")
             dataset_uuid = self._opened(manifest, name=name, sensor=sensor)
             if self.dataset(dataset_uuid)["closed_at"] is None:
-                _send_all(sending, files, dataset_uuid, parallel=parallel)
+                _send_all(sending, files, dataset_uuid, parallel=parallel, parts=parts)
                 if lost := self._lost(dataset_uuid, files, manifest, on_trouble):
                     for file in lost:
                         manifest.again(file)
-                    _send_all(sending, files, dataset_uuid, parallel=parallel)
+                    _send_all(sending, files, dataset_uuid, parallel=parallel, parts=1)
                     if lost := self._lost(dataset_uuid, files, manifest, on_trouble):
                         raise Unavailable(
                             f"{lost[0].path} has another SHA-256 on the portal than here, twice; is the disk sound?"
@@ -275,8 +281,8 @@ class Client:
             pause = min(2.0, 2 * pause)
         if pending:
             on_trouble(f"the portal still computes the SHA-256 of {len(pending)} files; they were not compared")
-        if len(files) == 1 and files[0].name not in there:
-            return []  # an archive that has been unpacked meanwhile
+        if len(files) == 1 and files[0].name not in there and manifest.dataset_uuid is None:
+            return []  # it closed its data set, and is an archive that has been unpacked meanwhile
         return [file for file in files if file not in pending and there.get(file.name) != manifest.sha256(file)]
 
     def _digests(self, dataset_uuid: str) -> dict[str, str | None]:
@@ -359,7 +365,9 @@ class Client:
             raise Unavailable(f"{self.server} answered with something that is no JSON; is it a portal?") from failed
 
 
-def _send_all(sending: Sending, files: Sequence[LocalFile], dataset_uuid: str, *, parallel: int) -> None:
+def _send_all(
+    sending: Sending, files: Sequence[LocalFile], dataset_uuid: str, *, parallel: int, parts: int
+) -> None:
     """Send what is not there yet, some at a time; the first error ends all."""
     waiting = [file for file in files if not sending.manifest.is_done(file)]
     for file in files:
@@ -372,7 +380,12 @@ def _send_all(sending: Sending, files: Sequence[LocalFile], dataset_uuid: str, *
             threads.submit(send_batch, sending, batch, dataset_uuid) for batch in in_batches(small)
         ]
         alone = [file for file in waiting if not small or file.size_bytes > SMALL_BYTES]
-        futures += [threads.submit(sending.send, file, {"dataset": dataset_uuid}, in_one=True) for file in alone]
+        number = min(parts, max(2, _MOST_CONNECTIONS // parallel))
+        for file in alone:
+            if parts > 1 and file.size_bytes >= 2 * SMALLEST_BYTES:
+                futures.append(threads.submit(send_in_parts, sending, file, dataset_uuid, number=number))
+            else:
+                futures.append(threads.submit(sending.send, file, {"dataset": dataset_uuid}, in_one=True))
         try:
             for future in futures:
                 future.result()

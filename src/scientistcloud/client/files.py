@@ -25,6 +25,8 @@ class LocalFile:
     name: str
     size_bytes: int
     modified_ns: int
+    #: Where it begins in the file at `path`: 0, but for a part of it.
+    start_bytes: int = 0
 
 
 def collect(paths: Sequence[Path]) -> list[LocalFile]:

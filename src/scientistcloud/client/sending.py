@@ -58,9 +58,10 @@ class Sending:
         """Let every sending thread end with `Cancelled`; the portal keeps what came."""
         self._stop.set()
 
-    def send(self, file: LocalFile, metadata: Mapping[str, str], *, in_one: bool) -> str:
+    def send(self, file: LocalFile, metadata: Mapping[str, str] | None, *, in_one: bool) -> str:
         """Send the whole file; the uuid of its data set. Goes on where the manifest knows a beginning.
 
+        Without `metadata` it is a part of a file, and belongs to no data set yet.
         `in_one`: a small file goes along with the request that opens its upload; a lost answer then means that
         it is sent again, which is harmless in a data set that is open for files.
         """
@@ -88,10 +89,15 @@ class Sending:
 class _OneFile:
     """The sending of one file."""
 
-    def __init__(self, sending: Sending, file: LocalFile, metadata: Mapping[str, str], *, in_one: bool) -> None:
+    def __init__(
+        self, sending: Sending, file: LocalFile, metadata: Mapping[str, str] | None, *, in_one: bool
+    ) -> None:
         self._sending = sending
         self._file = file
-        self._metadata = encode({"filename": file.path.name, "relativePath": file.name, **metadata})
+        self._said = {"Upload-Concat": "partial"}
+        if metadata is not None:
+            said = encode({"filename": file.path.name, "relativePath": file.name, **metadata})
+            self._said = {"Upload-Metadata": said}
         self._in_one = in_one and file.size_bytes <= BLOCK_BYTES
         self._location = sending.manifest.location(file)
         #: What the portal says is there, and what has been shown as sent, which runs ahead of it.
@@ -136,7 +142,7 @@ class _OneFile:
                 self._location = None
                 return self._open()
             checked(answer)
-            self._dataset_uuid = answer.headers["Dataset-UUID"]
+            self._dataset_uuid = answer.headers.get("Dataset-UUID", "")
             if self._has_arrived(int(answer.headers["Upload-Offset"])):
                 return True
         left = str(self._file.size_bytes - self._arrived)
@@ -148,14 +154,14 @@ class _OneFile:
 
     def _open(self) -> bool:
         self._has_arrived(0)
-        headers = {"Upload-Length": str(self._file.size_bytes), "Upload-Metadata": self._metadata}
+        headers = {"Upload-Length": str(self._file.size_bytes), **self._said}
         content = None
         if self._in_one and self._file.size_bytes:
             headers |= {**_BYTES, "Content-Length": str(self._file.size_bytes)}
             content = self._blocks()
         answer = checked(self._sending.request("POST", "/api/uploads/", headers, content))
         self._location = str(answer.url.join(answer.headers["Location"]))
-        self._dataset_uuid = answer.headers["Dataset-UUID"]
+        self._dataset_uuid = answer.headers.get("Dataset-UUID", "")
         if self._has_arrived(int(answer.headers.get("Upload-Offset", "0"))):
             return True
         self._sending.manifest.began(self._file, self._location)
@@ -175,7 +181,7 @@ class _OneFile:
         at = self._arrived
         self._hash_to(at)
         with self._file.path.open("rb") as file:
-            file.seek(at)
+            file.seek(self._file.start_bytes + at)
             while at < self._file.size_bytes:
                 self._sending.require_going()
                 block = file.read(min(BLOCK_BYTES, self._file.size_bytes - at))
@@ -192,7 +198,7 @@ class _OneFile:
         if self._hashed > at:
             self._digest, self._hashed = hashlib.sha256(), 0
         with self._file.path.open("rb") as file:
-            file.seek(self._hashed)
+            file.seek(self._file.start_bytes + self._hashed)
             while self._hashed < at:
                 self._sending.require_going()
                 block = file.read(min(BLOCK_BYTES, at - self._hashed))
