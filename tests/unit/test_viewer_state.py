@@ -74,6 +74,15 @@ def test_axes_of_different_units_are_no_volume() -> None:
     assert state_of(mixed, SOURCE)["layout"] == "xy"
 
 
+def test_pixels_of_axes_whose_units_differ_are_shown_equal_in_size() -> None:
+    scan = picture(axis("x", 80, scale=0.5, unit="micrometer"), axis("det_y", 96), axis("det_x", 96))
+    state = state_of(scan, SOURCE)
+
+    assert state["relativeDisplayScales"] == {"x": pytest.approx(2e6)}  # half a micrometre, as large as 1
+    assert state["crossSectionScale"] == pytest.approx(1.05 * 96 / 640)
+    assert state_of(VOLUME, SOURCE)["relativeDisplayScales"] == {}
+
+
 def test_time_is_moved_through_and_not_shown() -> None:
     film = picture(axis("t", 7, kind="time", scale=0.5, origin=10, unit="second"), *VOLUME.axes)
     state = state_of(film, SOURCE)

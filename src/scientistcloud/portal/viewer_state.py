@@ -59,13 +59,15 @@ def state_of(picture: Picture, source: str) -> dict[str, Any]:
     shown = shown_axes(picture)
     moved = [axis for axis in picture.axes if axis not in shown and axis.kind != "channel"]
     steps = {axis.name: dimension(axis) for axis in (*shown, *moved)}
-    finest = min(steps[axis.name][0] for axis in shown)
-    extents = [axis.length * steps[axis.name][0] / finest for axis in shown]
+    stretched = _stretched(shown)
+    sizes = [steps[axis.name][0] * stretched.get(axis.name, 1.0) for axis in shown]
+    extents = [axis.length * size / min(sizes) for axis, size in zip(shown, sizes, strict=True)]
     width, height = ASSUMED_PANEL
     three = is_volume(picture)
     state = {
         "dimensions": {name: list(step) for name, step in steps.items()},
         "displayDimensions": [axis.name for axis in shown],
+        "relativeDisplayScales": stretched,
         "position": [_middle(axis) for axis in (*shown, *moved)],
         "crossSectionScale": max(extents[0] / width, extents[1] / height) * (2.0 if three else 1.05),
         "projectionScale": 1.1 * math.hypot(*extents),
@@ -105,6 +107,16 @@ def shown_axes(picture: Picture) -> tuple[PictureAxis, ...]:
     space = [axis for axis in picture.axes if axis.kind == "space"]
     # A form always has two; one from elsewhere may call its axes otherwise.
     return tuple(reversed((space if len(space) > 1 else picture.axes)[-3:]))
+
+
+def _stretched(shown: tuple[PictureAxis, ...]) -> dict[str, float]:
+    """By what the axes are multiplied on the screen whose unit is not that of x: their pixels become x's size.
+
+    A micrometre and a detector's pixel have no proportion; the viewer would take the pixel for a metre.
+    """
+    step, unit = dimension(shown[0])
+    others = {axis.name: dimension(axis) for axis in shown[1:]}
+    return {name: step / other for name, (other, of) in others.items() if of != unit}
 
 
 def dimension(axis: PictureAxis) -> tuple[float, str]:
