@@ -110,7 +110,7 @@ class Database:
             try:
                 yield connection
                 connection.execute("COMMIT")
-                self._checkpoints.note_commit()
+                self._checkpoints.note_commit(connection.total_changes)
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
