@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
@@ -266,3 +267,16 @@ def test_the_reader_is_closed_whatever_happens(
         convert(noise, tmp_path / "cut", report=report)
 
     assert [each.closed for each in opened] == [True, True]
+
+
+def test_blocks_that_do_not_fit_the_memory_are_refused_before_one_is_decoded(tmp_path: Path) -> None:
+    shape = (40, 1000, 1000)
+    with h5py.File(tmp_path / "whole.h5", "w") as file:
+        file.create_dataset("frames", shape, "u2", chunks=shape, compression="gzip")
+
+    with pytest.raises(UnsupportedSource, match=r"/frames lies in blocks of 76 MiB.* needs \d+ MiB.*, and 256 are"):
+        convert(tmp_path / "whole.h5", tmp_path / "a.ome.zarr", memory_bytes=256 << 20)
+    made = convert(tmp_path / "whole.h5", tmp_path / "a.ome.zarr")
+
+    assert made["shape"] == list(shape)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ome.zarr", "whole.h5"]

@@ -13,6 +13,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -53,6 +54,7 @@ class Kept:
         self._end = 0
         self._free: dict[int, list[int]] = {}
         self._lock = threading.Lock()
+        self._large = threading.Lock()
 
     def close(self) -> None:
         with self._lock:
@@ -95,16 +97,21 @@ class Kept:
                 if complete:
                     self._drop(key)
                 return found
-        if ours:
-            try:
-                values.set_result(decode())
-            except BaseException as failed:  # noqa: BLE001 - raised again by whoever asks for the block
-                values.set_exception(failed)
-        found = values.result()[part]
-        with self._lock:
-            if complete and key in self._entries:
-                self._drop(key)
-            self._make_room()
+        # Of blocks that are too large to be kept, one is in memory at a time, and no part holds on to it.
+        large = entry.nbytes > self._most_bytes
+        with self._large if large else nullcontext():
+            if ours:
+                try:
+                    values.set_result(decode())
+                except BaseException as failed:  # noqa: BLE001 - raised again by whoever asks for the block
+                    values.set_exception(failed)
+            found = values.result()[part]
+            found = found.copy() if large and ours else found
+            del values
+            with self._lock:
+                if complete and key in self._entries:
+                    self._drop(key)
+                self._make_room()
         return found
 
     def _make_room(self) -> None:

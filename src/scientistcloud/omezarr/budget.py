@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from math import prod
 
+from scientistcloud.errors import UnsupportedSource
 from scientistcloud.omezarr.grid import SHARD_BYTES, Walk, half_full_bytes, walk_of
+from scientistcloud.omezarr.image import Image
 from scientistcloud.omezarr.plan import Variable
 from scientistcloud.omezarr.streaming import cores
 
@@ -13,7 +15,31 @@ SLAB_BYTES = 128 << 20
 HELD_BYTES = 64 << 20
 """Of level 0 so much is held at a time, or one slab: more makes it no faster."""
 PIECE_BYTES = 8 << 20
+_LARGE_BYTES = 64 << 20  # smaller blocks fit as well as the rest does
 _PROCESS_BYTES = 140 << 20  # the interpreter and the libraries, with every reader loaded
+
+
+def must_fit(image: Image, memory_bytes: int) -> None:
+    """Raise `UnsupportedSource` where a block of the source, which is decoded as a whole, does not fit."""
+    block_bytes = _block_bytes(image)
+    needed = (
+        _PROCESS_BYTES + _decoding_bytes(block_bytes) + cores() * (2 * PIECE_BYTES + SHARD_BYTES // 4) + SHARD_BYTES
+    )
+    if block_bytes > _LARGE_BYTES and needed > memory_bytes:
+        raise UnsupportedSource(
+            f"{image.source_name} lies in blocks of {block_bytes >> 20} MiB, each of which is decoded as a whole; "
+            f"that needs {-(-needed >> 20)} MiB of memory, and {memory_bytes >> 20} are allowed: allow more "
+            "(--memory, SLOT_MEMORY_BYTES), or save it in smaller chunks"
+        )
+
+
+def _block_bytes(image: Image) -> int:
+    return prod(image.source_chunk) * image.dtype.itemsize if image.source_chunk else 0
+
+
+def _decoding_bytes(block_bytes: int) -> int:
+    """One block at a time, and the same compressed."""
+    return block_bytes + block_bytes // 2
 
 
 def budgeted(variable: Variable, memory_bytes: int) -> tuple[Walk, int]:
@@ -27,6 +53,8 @@ def budgeted(variable: Variable, memory_bytes: int) -> tuple[Walk, int]:
     # A core holds a piece as it is read and as it is decoded, a shard's half, a chunk and the same compressed.
     scratch_bytes = 2 * piece_bytes + SHARD_BYTES // 4 + 3 * prod(variable.chunks[0]) * item
     room = memory_bytes - _PROCESS_BYTES - cores() * scratch_bytes
+    if (block_bytes := _block_bytes(image)) > piece_bytes:
+        room -= _decoding_bytes(block_bytes)
     slab_bytes = SLAB_BYTES
     while True:
         walk = walk_of(

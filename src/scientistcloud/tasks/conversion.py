@@ -19,6 +19,7 @@ from scientistcloud.converters import registry
 from scientistcloud.converters.contract import ReadOptions
 from scientistcloud.errors import InvalidParameters
 from scientistcloud.layout import CONVERTED, CONVERTED_BLOCKS, CONVERTED_IDX, PREVIEW, QUICKLOOK, partial_of
+from scientistcloud.omezarr.budget import must_fit
 from scientistcloud.omezarr.check import check
 from scientistcloud.omezarr.check import compare as compare_with
 from scientistcloud.omezarr.disk import disk, sync
@@ -101,6 +102,8 @@ def convert(
     try:
         reader = registry.open_source(source, sensor=sensor, options=replace(options, scratch=partial))
         described = reader.describe()
+        for image in (*described.images, *(array.image for array in described.arrays)):
+            must_fit(image, memory_bytes)
         recipe = recipe_of(sensor, options, writing, form)
         _make(made)
         first = described.arrays[0].image if described.arrays else described.images[0]
