@@ -115,6 +115,7 @@ def test_an_image_of_the_scan_is_fetched_as_numbers(site: Site, address: str, va
     with site.program() as program:
         page = program.get(address.replace("/scan-data/", "/datasets/").removesuffix("/@1")).text
     assert "Scan and frames" in page
+    assert f"{ROWS} × {COLUMNS} × {HEIGHT} × {WIDTH} in chunks of" in page
 
     np.testing.assert_array_equal(fetched(site, f"{address}/images/1.maximum_frame"), values.max(axis=0))
 

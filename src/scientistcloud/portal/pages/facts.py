@@ -82,6 +82,9 @@ def how_converted(form: Json) -> list[tuple[str, str]]:
         if lengths := form.get(key):
             known.append((name, " × ".join(map(number, lengths))))
     known.append(("Compression", str(form.get("codec", ""))))
+    for array in form.get("arrays") or ():
+        lengths, chunk = (" × ".join(map(number, array[key])) for key in ("shape", "chunk"))
+        known.append((f"Kept whole as {array['path']}", f"{lengths} in chunks of {chunk}"))
     asked = {key: value for key, value in form.get("options", {}).items() if value not in ("auto", None)}
     known.append(
         ("Asked for", ", ".join(f"{key} {value}" for key, value in asked.items()) or "nothing: all chosen")
