@@ -1,4 +1,4 @@
-"""A quarter of a GiB of zeros in a quarter of a MiB, where the header promises a small picture: refused, and never in memory."""
+"""A quarter of a GiB of zeros where the header promises a small picture: refused, and never in memory."""
 
 from __future__ import annotations
 
