@@ -238,6 +238,11 @@ class Site:
         eventually(path.exists, f"started with token {token}")
         return int(path.read_text())
 
+    def children(self, dataset_uuid: str, *, after: int) -> list[int]:
+        """The processes of the attempts with tokens greater than `after` that have said it."""
+        said = self.folder(dataset_uuid).root.glob("started.*[0-9]")
+        return [int(path.read_text()) for path in said if int(path.suffix[1:]) > after]
+
     def go(self, dataset_uuid: str) -> None:
         """Let `hold` go on."""
         (self.folder(dataset_uuid).root / "go").touch()

@@ -121,15 +121,18 @@ def test_a_host_cut_off_for_longer_than_its_lease_loses_its_job_and_changes_noth
     workers = workers_on(site, network, "lab-1", "lab-2")
     assert {worker.worker_id: worker.host for worker in site.store.workers.all()} == {n: n for n in workers}
     dataset = site.dataset()
-    job_id = site.job(dataset, "hold")
+    job_id = site.job(dataset, "hold", max_attempts=20)
     child = site.started(dataset)
-    first = site.found(job_id).worker_id
+    claimed = site.found(job_id)
+    first = claimed.worker_id
     assert first is not None
     (second,) = workers.keys() - {first}
 
     network.cut(first)
-    other_child = site.started(dataset, token=2)  # the other host has it, once the lease is over
-    assert site.found(job_id).worker_id == second
+    # The other host has it, once the lease is over; a slow machine may need more than one attempt.
+    eventually(
+        lambda: site.found(job_id).worker_id == second and site.children(dataset, after=claimed.token), "moved"
+    )
     eventually(lambda: not is_alive(child), "ended the work whose lease could not be renewed")
     site.go(dataset)
     job = site.ended(job_id)
@@ -140,8 +143,9 @@ def test_a_host_cut_off_for_longer_than_its_lease_loses_its_job_and_changes_noth
     network.mend(first)
     eventually(lambda: workers[first].says("lease lost"), "learned that it lost its lease")
 
-    assert (job.status, job.worker_id, job.attempt) == (JobStatus.COMPLETED, second, 2)
-    assert not is_alive(other_child)
+    assert (job.status, job.worker_id) == (JobStatus.COMPLETED, second)
+    assert job.attempt > claimed.attempt
+    assert not any(map(is_alive, site.children(dataset, after=claimed.token)))
     # It works again, without having been started again, and what it did before has no effect.
     workers[second].signal(signal.SIGTERM)
     assert workers[second].ends() == 0
