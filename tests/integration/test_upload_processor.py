@@ -20,6 +20,7 @@ from scientistcloud.jobs.queue import JobQueueManager
 from scientistcloud.logs import taken_apart
 from scientistcloud.ports import Store
 from scientistcloud.records import Dataset, DatasetStatus, Job
+from scientistcloud.uploads import importing
 from scientistcloud.uploads.folder import Limits
 from scientistcloud.uploads.processor import UploadProcessor
 from scientistcloud.uploads.record import Upload
@@ -527,6 +528,18 @@ def test_an_upload_into_a_deleted_data_set_is_dropped(
     with pytest.raises(NotFound, match="was deleted while its upload ran"):
         processor.complete(upload.upload_id)
     assert list(processor.uploads.unfinished()) == []
+
+
+def test_an_import_is_not_promised_the_room_of_an_open_upload(store: Store, tmp_path: Path) -> None:
+    limits = Limits(quota_bytes=1000, disk_reserve_bytes=0)
+    processor = UploadProcessor(store, data_dir=tmp_path, limits=limits)
+    processor.open_upload(user=ADA, path="a.tif", length_bytes=600)
+    processor.open_upload(user="eve@example.org", path="b.tif", length_bytes=300)
+
+    dataset = importing.begin(processor, user=ADA, url="http://127.0.0.1:9/scan.tif", private_addresses=True)
+
+    (job,) = store.jobs.find(dataset_uuid=dataset.uuid)
+    assert job.parameters["limit_bytes"] == 400
 
 
 # -- what is logged ------------------------------------------------------------------------------

@@ -108,7 +108,11 @@ class DatasetCloser:
     def room_left(self, user: str) -> int | None:
         """What may still come in under `user`'s quota; None where there is none."""
         quota = self.limits.quota_bytes
-        return None if quota is None else max(0, quota - self.store.datasets.stored_bytes(user=user))
+        return None if quota is None else max(0, quota - self.taken_bytes(user))
+
+    def taken_bytes(self, user: str) -> int:
+        """What of a quota is taken: by data sets, and by what was promised to come."""
+        return self.store.datasets.stored_bytes(user=user)
 
     def _require_files(self, dataset_uuid: str) -> None:
         self.require_arrived(dataset_uuid)

@@ -271,6 +271,12 @@ class UploadsFolder:
             each.reserved_bytes for each in others if each.user == upload.user and each.upload_id not in used
         )
 
+    def reserved_bytes(self, user: str) -> int:
+        """What `user`'s open uploads take of the quota."""
+        waiting = self._still_waiting([each for each in self.unfinished() if each.user == user])
+        used = {part for each in waiting for part in each.parts}
+        return sum(each.reserved_bytes for each in waiting if each.upload_id not in used)
+
     def _known_waiting(self) -> list[Upload]:
         """The uploads that have a folder; a few of them may have all their bytes, and offsets may be old."""
         facts: dict[str, Upload] = {}

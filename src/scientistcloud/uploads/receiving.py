@@ -227,6 +227,9 @@ class UploadReceiver(DatasetCloser):
             ]
         )
 
+    def taken_bytes(self, user: str) -> int:
+        return super().taken_bytes(user) + self.uploads.reserved_bytes(user)
+
     def known(self, upload_id: str) -> Upload:
         """The upload as it is now, one that ended lately too. Raises `NotFound`."""
         upload = self.uploads.get(upload_id)
