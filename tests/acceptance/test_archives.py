@@ -146,6 +146,11 @@ def test_an_archive_is_kept_as_it_is_when_no_conversion_is_wanted(busy: Site, tm
     assert [axis["spacing"] for axis in target.forms[-1]["axes"]] == [0.5, 0.25]
     processor.convert_again(dataset.uuid, request="click")
     assert len(types_of(site, dataset)) == 2
+    # Later conversions too are of what was in it, and not of the archive beside that.
+    processor.convert_again(dataset.uuid, request="another click")
+    _, *conversions = site.queue.list_jobs(dataset_uuid=dataset.uuid)
+    inputs = {job.parameters["input_path"] for job in conversions}
+    assert (len(conversions), inputs) == (2, {f"datasets/{dataset.uuid}/source/scan"})
 
 
 @pytest.mark.long

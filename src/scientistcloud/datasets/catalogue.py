@@ -118,10 +118,12 @@ def close(
     sensor: str | None = None,
     only_revision: int | None = None,
     archive: Archive | None = None,
+    at: str | None = None,
 ) -> Dataset:
     """All files have arrived: the record says so, and which job it now waits for (`wanted`).
 
-    Where `archive` is all there is, that is its extraction. Nothing happens where it is closed already, or where
+    Where `archive` is all there is, that is its extraction; `at` is where such a one was unpacked before, and what
+    is converted. Nothing happens where it is closed already, or where
     `only_revision` is given and the sources have been closed since (a replay must not close what somebody opened
     again). Raises `NotFound`.
     """
@@ -130,7 +132,7 @@ def close(
         if dataset.closed_at is not None or only_revision not in (None, dataset.revision):
             return dataset
         named = replace(dataset, sensor=checked_sensor(sensor or dataset.sensor))
-        wanted = _work_on(named, archive, revision=dataset.revision + 1) if convert else None
+        wanted = _work_on(named, archive, at, revision=dataset.revision + 1) if convert else None
         return after(named, Closed(wanted, store.clock.now()))
 
     return change(store, dataset_uuid, closed)
@@ -149,6 +151,7 @@ def want_conversion(
     sensor: str | None = None,
     options: Json | None = None,
     archive: Archive | None = None,
+    at: str | None = None,
 ) -> Dataset:
     """ "Convert again": the record says that it waits for the job of this `request`.
 
@@ -166,7 +169,7 @@ def want_conversion(
 
     def wanting(dataset: Dataset) -> Dataset:
         named = replace(dataset, sensor=checked_sensor(sensor or dataset.sensor))
-        work = _work_on(named, archive, revision=dataset.revision, request=request, options=options)
+        work = _work_on(named, archive, at, revision=dataset.revision, request=request, options=options)
         return after(named, ConversionWanted(work))
 
     return change(store, dataset_uuid, wanting)
@@ -244,13 +247,14 @@ def _is_unicode(text: str) -> bool:
 def _work_on(
     dataset: Dataset,
     archive: Archive | None,
+    at: str | None,
     *,
     revision: int,
     request: str | None = None,
     options: Json | None = None,
 ) -> Wanted:
     if archive is None:
-        return conversion(dataset, revision=revision, request=request, options=options)
+        return conversion(dataset, revision=revision, request=request, at=at, options=options)
     return extraction(
         dataset,
         archive=archive.path,

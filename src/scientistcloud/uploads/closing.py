@@ -17,7 +17,7 @@ from scientistcloud.jobs.queue import JobQueueManager
 from scientistcloud.layout import DataFolder, source_path
 from scientistcloud.ports import Store
 from scientistcloud.records import Dataset, JobStatus, Json
-from scientistcloud.uploads.archives import is_archive
+from scientistcloud.uploads.archives import folder_for, is_archive
 from scientistcloud.uploads.folder import Limits
 from scientistcloud.uploads.placing import Places
 
@@ -43,7 +43,12 @@ class DatasetCloser:
         if self._known(dataset_uuid).closed_at is None:
             self._require_files(dataset_uuid)
         dataset = catalogue.close(
-            self.store, dataset_uuid, convert=convert, sensor=sensor, archive=self._archive(dataset_uuid)
+            self.store,
+            dataset_uuid,
+            convert=convert,
+            sensor=sensor,
+            archive=self._archive(dataset_uuid),
+            at=self._unpacked_at(dataset_uuid),
         )
         self._create_conversion_job(dataset)
         return dataset
@@ -84,6 +89,7 @@ class DatasetCloser:
             sensor=sensor,
             options=options,
             archive=self._archive(dataset_uuid),
+            at=self._unpacked_at(dataset_uuid),
         )
         job_id = self._create_conversion_job(dataset)
         assert job_id is not None
@@ -122,13 +128,26 @@ class DatasetCloser:
     def _archive(self, dataset_uuid: str) -> Archive | None:
         """The data set's one file, if that is an archive; content and name decide."""
         files = self.store.datasets.files(dataset_uuid, limit=2)
-        dataset = self.store.datasets.get(dataset_uuid)
-        if len(files) != 1 or dataset is None or dataset.place is not None:
+        if len(files) != 1 or not self._is_archive(dataset_uuid, files[0].path):
             return None
-        path = self.folder.dataset(dataset_uuid).source / source_path(files[0].path)
-        if not path.is_file() or not is_archive(files[0].path, path):
+        return Archive(files[0].path, limit_bytes=self.room_left(self._known(dataset_uuid).user))
+
+    def _unpacked_at(self, dataset_uuid: str) -> str | None:
+        """The folder of the data set's files, where they are one archive and what was unpacked of it."""
+        files = self.store.datasets.files(dataset_uuid, limit=2)
+        if len(files) < 2 or not self._is_archive(dataset_uuid, files[0].path):
             return None
-        return Archive(files[0].path, limit_bytes=self.room_left(dataset.user))
+        at = folder_for(files.pop(0).path)  # by its path an archive comes before what is in it
+        while files:
+            if not all(file.path.startswith(f"{at}/") for file in files):
+                return None
+            files = self.store.datasets.files(dataset_uuid, after=files[-1].path)
+        return at
+
+    def _is_archive(self, dataset_uuid: str, path: str) -> bool:
+        """Whether the source file at `path` is one that is unpacked: what stays where it lies is not."""
+        found = self.folder.dataset(dataset_uuid).source / source_path(path)
+        return self._known(dataset_uuid).place is None and found.is_file() and is_archive(path, found)
 
     def _known(self, dataset_uuid: str) -> Dataset:
         dataset = self.store.datasets.get(dataset_uuid)
