@@ -55,18 +55,17 @@ def tiff(folder: Path) -> Path:
     return folder / "source.tif"
 
 
-@pytest.mark.parametrize("memory_bytes", [0, kept.KEPT_BYTES])
 @pytest.mark.parametrize(
-    ("make", "blocks"),
+    ("make", "blocks", "memory_bytes"),
     [
-        (hdf5((100, 100, 100)), 8),
-        (hdf5((60, 131, 140)), 3),
-        (hdf5((130, 20, 30)), 35),
-        (hdf5((130, 131, 140)), 1),
-        (netcdf, 8),
-        (tiff, 65),
+        pytest.param(hdf5((100, 100, 100)), 8, kept.KEPT_BYTES, id="cubes, in memory"),
+        pytest.param(hdf5((100, 100, 100)), 8, 0, id="cubes"),
+        pytest.param(hdf5((60, 131, 140)), 3, 0, id="slabs"),
+        pytest.param(hdf5((130, 20, 30)), 35, 1 << 20, id="columns"),
+        pytest.param(hdf5((130, 131, 140)), 1, 0, id="all"),
+        pytest.param(netcdf, 8, 0, id="netcdf"),
+        pytest.param(tiff, 65, 0, id="pages"),
     ],
-    ids=["cubes", "slabs", "columns", "all", "netcdf", "pages"],
 )
 def test_a_conversion_decodes_each_block_once(
     tmp_path: Path,
