@@ -184,6 +184,23 @@ def test_a_series_of_photographs_is_walked_through(site: Site, tmp_path: Path) -
     assert "NIR 850 nm − red 660 nm)/(NIR 850 nm + red 660 nm), uncalibrated</dd>" in index
 
 
+def test_a_first_look_can_be_converted_with_one_click_and_takes_no_files(site: Site, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "scan.tif", np.zeros((64, 48), np.uint16))
+    uuid = site.add_form(tmp_path / "scan.tif", closed_at=site.store.clock.now(), place="/beamline/scan.tif")
+    before = site.store.datasets.get(uuid)
+    assert before is not None
+    with site.program() as client:
+        assert "A first look" not in client.get(f"/datasets/{uuid}").text
+
+        site.store.datasets.update(before, replace(before, forms=({**before.forms[0], "look": True},)))
+
+        page = client.get(f"/datasets/{uuid}").text
+        assert "A first look, made of some of the pixels." in page
+        assert f'action="/datasets/{uuid}/convert"' in page
+        assert "Convert all of it" in page
+        assert "Add or remove files" not in page
+
+
 def test_variables_of_one_image_are_no_series(site: Site, formed: str) -> None:
     with site.program() as client:
         assert "Next image" not in client.get(f"/datasets/{formed}").text
