@@ -374,6 +374,12 @@ def test_axes_of_length_1_take_nobodys_place(tmp_path: Path) -> None:
     assert got[0].size == 1200
 
 
+def test_several_axes_of_length_1_are_kept_too(tmp_path: Path) -> None:
+    file = File(tmp_path / "a.nc").dims(t=30, z=1, y=1, x=40).add("v", "f4", ["t", "z", "y", "x"])
+
+    assert roles(file.first()) == [("y", "custom"), ("z", "space"), ("t", "space"), ("x", "space")]
+
+
 def test_further_axes_become_a_series_of_images_and_it_is_said(tmp_path: Path) -> None:
     file = File(tmp_path / "a.nc").dims(run=2, member=3, time=2, z=2, y=4, x=5)
     file.add("run", "i4", ["run"], [7, 9])

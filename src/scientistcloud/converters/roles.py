@@ -58,14 +58,17 @@ def meaning(lengths: Sequence[int], *, times: Collection[int], others: Collectio
         space = long[-2:]
     time = _longest([index for index in sorted(times) if index not in space], lengths)
     custom = _longest([index for index in range(len(lengths)) if index not in (*space, *time)], lengths)
+    left = [index for index in range(len(lengths)) if index not in (*space, *custom, *time)]
+    if len(space) == 2:  # an axis of length 1 for which there is no other place
+        space = [*[index for index in left if index not in long][-1:], *space]
     axes = [(index, AxisKind.TIME) for index in time]
     axes += [(index, AxisKind.CUSTOM) for index in custom]
     axes += [(index, AxisKind.SPACE) for index in space]
-    left = set(range(len(lengths))) - {*space, *custom, *time}
+    left = [index for index in left if index not in space]
     return Meaning(
         axes=tuple(axes),
-        split=tuple(index for index in sorted(left) if index in long),
-        single=tuple(index for index in sorted(left) if index not in long),
+        split=tuple(index for index in left if index in long),
+        single=tuple(index for index in left if index not in long),
     )
 
 
