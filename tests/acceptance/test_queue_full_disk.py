@@ -17,7 +17,7 @@ from scientistcloud import JobQueueManager, open_store
 from scientistcloud.errors import NoSpace
 
 disk = Path(sys.argv[1])
-(disk / "in the way").write_bytes(bytes(2 << 20))
+(disk / "in the way").write_bytes(bytes(6 << 20))
 store = open_store(f"sqlite:///{disk}/scientistcloud.db")
 queue = JobQueueManager(store)
 told, said = [], []
@@ -76,7 +76,7 @@ def test_a_full_disk_loses_no_job_and_the_queue_goes_on_once_there_is_room(tmp_p
     if probe.returncode:
         pytest.skip(f"this machine mounts no small disk for a test: {probe.stderr.strip()}")
 
-    mounted = f"mount -t tmpfs -o size=8m none {disk} && exec {sys.executable} - {disk}"
+    mounted = f"mount -t tmpfs -o size=12m none {disk} && exec {sys.executable} - {disk}"
     done = subprocess.run(
         [*outer, "sh", "-c", mounted],
         input=ON_A_SMALL_DISK,

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 CHANGED_ROWS = 500
 """How many rows this process changes between two checkpoints: about 7 MiB of log, as the rows of jobs go."""
+GROWN_BYTES = 2 << 20
+"""A checkpoint is due as well when the log's file has grown by so much: rows may be large, and disks small."""
 
 FALLBACK_PAGES = 16_384
 # A log to which others always add something never begins anew, and syncing one that grows takes twice as long. So
@@ -42,19 +44,28 @@ class Checkpoints:
         self._connect = connect
         self._file = file
         self._lock = lock
-        self._rows_then = 0
+        self._rows_then = self._bytes_then = 0
+        self._failed = False
         self._wanted = threading.Event()
         self._closed = False
         self._thread: threading.Thread | None = None
 
-    def note_commit(self, changed_rows: int) -> None:
-        """Something was committed; by now its connection has changed so many rows. Its caller holds the lock."""
-        if changed_rows - self._rows_then >= CHANGED_ROWS:
-            self._rows_then = changed_rows
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
-                self._thread.start()
-            self._wanted.set()
+    def note_commit(self, changed_rows: int, log_bytes: int) -> None:
+        """Something was committed; by now its connection has changed so many rows, and the log's file is so long.
+
+        Its caller holds the lock.
+        """
+        many = changed_rows - self._rows_then >= CHANGED_ROWS
+        if many or log_bytes - self._bytes_then >= GROWN_BYTES or self._failed:
+            self._rows_then, self._bytes_then = changed_rows, log_bytes
+            self.want()
+
+    def want(self) -> None:
+        """Have one made. The caller holds the lock."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
+            self._thread.start()
+        self._wanted.set()
 
     def close(self) -> None:
         """Wait for the thread to end."""
@@ -70,9 +81,12 @@ class Checkpoints:
             try:
                 connection = connection or self._connect()
                 self._checkpoint(connection)
+                self._failed = False
             except (sqlite3.Error, OSError, Unavailable) as error:
-                # Nothing is lost: the log keeps it, and the next one tries again.
-                logger.warning("the log of the database could not be brought into it: %s", error)
+                # Nothing is lost: the log keeps it, and the next commit has it tried again.
+                if not self._failed:
+                    logger.warning("the log of the database could not be brought into it: %s", error)
+                self._failed = True
 
     def _checkpoint(self, connection: sqlite3.Connection) -> None:
         for _ in range(_TIMES):

@@ -19,7 +19,7 @@ from scientistcloud.database.sqlite.descriptors import Descriptor, descriptor_of
 from scientistcloud.database.sqlite.faults import translated
 from scientistcloud.database.sqlite.locking import PATIENCE_SECONDS, WriterLock
 from scientistcloud.database.sqlite.migrations import identify, migrate
-from scientistcloud.errors import InvalidSettings, InvalidTransition, Unavailable
+from scientistcloud.errors import InvalidSettings, InvalidTransition, NoSpace, Unavailable
 
 _OLDEST = (3, 35, 0)  # RETURNING
 _sync = getattr(os, "fdatasync", os.fsync)  # macOS has the second alone
@@ -110,13 +110,16 @@ class Database:
             try:
                 yield connection
                 connection.execute("COMMIT")
-                self._checkpoints.note_commit(connection.total_changes)
+                self._checkpoints.note_commit(connection.total_changes, os.fstat(self._log).st_size)
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
         except sqlite3.Error as error:
-            raise translated(error, self.path) from error
+            trouble = translated(error, self.path)
+            if isinstance(trouble, NoSpace):
+                self._checkpoints.want()  # it gives the log's room back
+            raise trouble from error
         finally:
             self._lock.release()
         if durable:
