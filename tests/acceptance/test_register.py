@@ -279,6 +279,16 @@ def test_a_conversion_reads_where_the_files_lie_and_nowhere_else(site: Site, roo
     assert (site.folder(first.uuid).root / "preview.webp").exists()
     catalogue.want_conversion(site.store, first.uuid, request="click")  # and care keeps that promise
     eventually(lambda: not site.target(first.uuid).forms[-1].get("look"), "was converted")
+    # As a look that failed and is retried.
+    late = site.queue.create_job(dataset_uuid=first.uuid, job_type="dataset_preview", parameters={})
+
+    def result() -> object:
+        job = site.queue.get_job(late)
+        return job and job.result
+
+    eventually(result, "ended")
+    assert result() == {"looked": False, "reason": "the data set is converted"}
+    assert not site.target(first.uuid).forms[-1].get("look")
     assert "leads out" in (site.settled(uuids["linked"], DatasetStatus.CONVERSION_ERROR).error or "")
     assert "REGISTER_ROOTS" in (site.settled(uuids["unknown"], DatasetStatus.CONVERSION_ERROR).error or "")
 

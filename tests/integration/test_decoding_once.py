@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
+from threading import Event, Lock, current_thread
 from typing import Any
 
 import h5py
@@ -142,6 +146,41 @@ def test_without_room_on_the_disk_blocks_are_decoded_again(tmp_path: Path, monke
 
     assert [each.tolist() for each in halves] == [[[number] * 4] * 2 for number in (1, 2, 1, 2)]
     assert decoded == [1, 2, 1, 2]
+
+
+def test_who_waits_for_a_block_does_not_hold_up_who_decodes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = Kept(tmp_path, memory_bytes=0)
+    begun = Event()
+
+    class Late(AbstractContextManager[None]):
+        """The turn of large blocks, to which who decodes comes after who waits for it."""
+
+        turn = Lock()
+
+        def __enter__(self) -> None:
+            if current_thread().name.endswith("_0"):
+                begun.set()
+                time.sleep(0.2)
+            assert self.turn.acquire(timeout=10)
+
+        def __exit__(self, *_: object) -> None:
+            self.turn.release()
+
+    monkeypatch.setattr(blocks, "_large", Late())
+    half: dict[str, Any] = {
+        "shape": (4,),
+        "dtype": np.dtype(np.uint8),
+        "voxels": 4,
+        "decode": lambda: np.arange(4, dtype=np.uint8),
+    }
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(blocks.part, 1, (slice(0, 2),), **half)
+        assert begun.wait(10)
+        second = threads.submit(blocks.part, 1, (slice(2, 4),), **half)
+        assert [first.result(30).tolist(), second.result(30).tolist()] == [[0, 1], [2, 3]]
+    blocks.close()
 
 
 def test_places_that_several_boxes_cover_count_once() -> None:

@@ -150,7 +150,7 @@ def test_the_access_log_has_no_query_which_could_hold_the_token(
         client.get("/jobs", params={"token": TOKEN})
 
     lines = [record.getMessage() for record in caplog.records if not record.name.startswith("http")]
-    assert any("GET '/jobs' 303" in line for line in lines)
+    assert any("GET '/jobs' status=303" in line for line in lines)
     assert TOKEN not in "".join(lines)
 
 

@@ -99,14 +99,14 @@ class Kept:
                 return found
         # Of blocks that are too large to be kept, one is in memory at a time, and no part holds on to it.
         large = entry.nbytes > self._most_bytes
-        with self._large if large else nullcontext():
+        with self._large if large and ours else nullcontext():  # who waits for another's must not hold it up
             if ours:
                 try:
                     values.set_result(decode())
                 except BaseException as failed:  # noqa: BLE001 - raised again by whoever asks for the block
                     values.set_exception(failed)
             found = values.result()[part]
-            found = found.copy() if large and ours else found
+            found = found.copy() if large else found
             del values
             with self._lock:
                 if complete and key in self._entries:

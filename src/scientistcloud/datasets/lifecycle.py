@@ -202,6 +202,11 @@ def settled(dataset: D, line: Line) -> D:
     return dataset
 
 
+def is_whole(dataset: ConversionTarget | None) -> bool:
+    """Whether all of the data are converted: a first look would take the place of that."""
+    return dataset is not None and any(not form.get("look") for form in dataset.forms)
+
+
 def fulfilled(dataset: D) -> D:
     """`dataset` whose promised job exists."""
     return replace(dataset, wanted=None)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from scientistcloud.access.sealing import Sealing
-from scientistcloud.datasets.lifecycle import DELETION, IMPORT
+from scientistcloud.datasets.lifecycle import DELETION, IMPORT, LOOK, is_whole
 from scientistcloud.datasets.settling import settle, settle_published
 from scientistcloud.errors import Cancelled, InvalidParameters, LeaseLost, ScientistCloudError, Transient
 from scientistcloud.layout import QUICKLOOK
@@ -104,6 +104,8 @@ class Attempt:
             raise InvalidParameters(f"there is no data set {job.dataset_uuid}; it was removed, so the job ends")
         self._insist(lambda: settle(place.store, job.dataset_uuid, token=job.token))
         self._insist(lambda: settle_published(place.store, place.forms, job.dataset_uuid, token=job.token))
+        if job.job_type == LOOK and is_whole(self._insist(lambda: place.store.targets.get(job.dataset_uuid))):
+            return Outcome(result={"looked": False, "reason": "the data set is converted"})
         source = source_of(job, target, folder=place.folder, register_roots=place.register_roots)
         output = place.forms.begin(job.dataset_uuid, job_id=job.job_id, token=job.token)
         if output is None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scientistcloud.datasets import catalogue
-from scientistcloud.datasets.lifecycle import Closed, SourcesChanged, after
+from scientistcloud.datasets.lifecycle import Closed, SourcesChanged, after, is_whole
 from scientistcloud.datasets.wanted import conversion, first_look
 from scientistcloud.errors import InvalidParameters, ScientistCloudError, UnsafeSource, UnsupportedSource
 from scientistcloud.jobs.queue import JobQueueManager
@@ -267,7 +267,7 @@ class Registrar:
 
     def _ask_for_a_look(self, dataset: Dataset) -> None:
         """Unless there is a whole form, which a look would replace."""
-        if not self._look or any(not form.get("look") for form in dataset.forms):
+        if not self._look or is_whole(dataset):
             return
         work = first_look(dataset)
         self._queue.create_job(
