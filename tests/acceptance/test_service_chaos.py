@@ -53,6 +53,15 @@ def test_workers_that_die_and_hang_at_random_lose_nothing(tmp_path: Path, databa
                 worker.signal(signal.SIGCONT)
             assert worker is not crew[name] or worker.process.poll() is None, worker.log.read_text()
 
+        # Whatever chance did, one hangs in the middle of a job for longer than its lease.
+        last = site.job(datasets[0], seconds=2 * lease, max_attempts=1000)
+        jobs[datasets[0]].append(last)
+        eventually(lambda: site.found(last).status is JobStatus.RUNNING, "was claimed")
+        hung = crew[site.found(last).worker_id or ""]
+        hung.signal(signal.SIGSTOP)
+        eventually(lambda: "lost" in [attempt.outcome for attempt in site.found(last).history], "was taken back")
+        hung.signal(signal.SIGCONT)
+
         for ids in jobs.values():
             for job_id in ids:
                 site.ended(job_id)
