@@ -34,7 +34,7 @@ ICONS = (
     "arrow-down-tray", "arrow-left", "arrow-path", "arrow-right-start-on-rectangle", "arrow-up-tray",
     "arrows-pointing-out", "check", "chevron-left", "chevron-right", "clipboard", "clock", "cloud-arrow-down",
     "cube", "document", "exclamation-triangle", "folder",
-    "folder-open", "magnifying-glass", "moon", "pause", "photo", "play", "queue-list", "rectangle-stack",
+    "folder-open", "globe-alt", "magnifying-glass", "moon", "pause", "photo", "play", "queue-list", "rectangle-stack",
     "squares-2x2", "sun", "trash", "viewfinder-circle", "x-mark",
 )  # fmt: skip
 # from node_modules -> under VENDOR

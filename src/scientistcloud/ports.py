@@ -250,6 +250,23 @@ class DatasetStore(Protocol):
         `text`: part of name, tag, sensor or description, case ignored.
         """
 
+    def find_public(
+        self,
+        *,
+        text: str | None = None,
+        sensor: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[Dataset]:
+        """Public data sets, whoever's, that are not deleted and have a form or files, newest first, after `after`.
+
+        `text` as in `find`; `sensor`: this one alone, as it is written. Raises `NotFound` where `after` is not
+        public.
+        """
+
+    def public_sensors(self) -> Mapping[str, int]:
+        """How many of those that `find_public` lists there are of each sensor."""
+
     def counts(self, *, user: str) -> Mapping[DatasetStatus, int]:
         """How many of `user`'s data sets have each status, and none for the statuses without one."""
 

@@ -59,12 +59,12 @@ def test_a_wrong_token_in_the_address_opens_nothing(site: Site) -> None:
 
 def test_the_token_can_be_pasted_into_the_log_in_page_without_a_script(site: Site) -> None:
     with site.stranger() as client:
-        first = client.get("/datasets/some-uuid")
+        first = client.get("/jobs")
         refused = client.post("/login", data={"token": "wrong", "next": "/jobs"})
         answer = client.post("/login", data={"token": f" {TOKEN}\n", "next": "/jobs"})
         page = client.get("/jobs")
 
-    assert first.headers["location"] == "/login?next=/datasets/some-uuid"
+    assert first.headers["location"] == "/login?next=/jobs"
     assert refused.status_code == 401
     assert answer.headers["location"] == "/jobs"
     assert page.status_code == 200

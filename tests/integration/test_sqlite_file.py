@@ -33,9 +33,10 @@ from scientistcloud.errors import (
 )
 from scientistcloud.ports import Store
 from scientistcloud.records import JobStatus, Progress
+from scientistcloud.testing.dataset_store import kept
 
 # Indexes on a condition that hold only what is to be found, so reading all of them reads nothing in vain.
-_NARROW = ("jobs_foreign", "jobs_running", "visstoredatas_promised")
+_NARROW = ("jobs_foreign", "jobs_running", "visstoredatas_promised", "visstoredatas_public")
 HEART = "11111111-1111-4111-8111-111111111111"
 
 
@@ -572,7 +573,7 @@ def test_many_threads_may_read_and_write_at_once(store: Store) -> None:
 # -- plans ---------------------------------------------------------------------------------------
 
 
-def assert_found_by_index(path: Path, seen: list[str]) -> None:
+def assert_found_by_index(path: Path, seen: list[str], *, least: int = 6) -> None:
     """None of the statements reads all jobs or data sets, nor sorts them: it costs the same with a million."""
     with closing(sqlite3.connect(path)) as connection:
         plans = {
@@ -580,7 +581,7 @@ def assert_found_by_index(path: Path, seen: list[str]) -> None:
             for statement in seen
             if statement.startswith(("SELECT", "UPDATE", "DELETE", "INSERT"))
         }
-    assert len(plans) >= 6
+    assert len(plans) >= least
     for statement, plan in plans.items():
         whole = [
             step
@@ -606,6 +607,16 @@ def test_no_statement_of_care_reads_the_whole_table(path: Path, store: Store) ->
         store.meta.hold("care", "ada", seconds=1)
 
     assert_found_by_index(path, seen)
+
+
+def test_no_statement_of_the_public_list_reads_what_is_private_nor_sorts(path: Path, store: Store) -> None:
+    last = kept(store, public=True, size_bytes=1)
+    with store.trace() as seen:
+        store.datasets.find_public(after=last.uuid)
+        store.datasets.find_public(sensor="TIFF", after=last.uuid)
+        store.datasets.public_sensors()
+
+    assert_found_by_index(path, seen, least=4)
 
 
 def test_no_statement_of_a_claim_reads_the_whole_table(path: Path, store: Store) -> None:

@@ -34,14 +34,21 @@ def test_an_owner_may_do_everything(action: Action) -> None:
 @pytest.mark.parametrize("action", Action)
 def test_nobody_else_may_do_anything_not_even_an_operator(action: Action) -> None:
     assert not may(BOB, ADAS, action)
+    assert not may(None, ADAS, action)
 
 
-def test_what_is_public_is_seen_by_all_and_changed_by_its_owner() -> None:
+@pytest.mark.parametrize("other", [BOB, None], ids=["another", "without a log-in"])
+def test_what_is_public_is_seen_by_all_followed_and_changed_by_its_owner(other: Person | None) -> None:
     public = replace(ADAS, public=True)
 
-    assert may(BOB, public, Action.SEE)
-    assert not may(BOB, public, Action.CHANGE)
+    assert [action for action in Action if may(other, public, action)] == [Action.SEE]
+    assert may(ADA, public, Action.FOLLOW)
     assert may(ADA, public, Action.CHANGE)
+
+
+@pytest.mark.parametrize("action", Action)
+def test_what_has_no_owner_belongs_to_nobody_without_a_log_in(action: Action) -> None:
+    assert not may(None, replace(ADAS, user=""), action)
 
 
 @pytest.mark.parametrize("action", OF_WHAT_IS_THERE)
@@ -50,6 +57,7 @@ def test_what_was_deleted_is_there_for_nobody(action: Action) -> None:
 
     assert not may(ADA, deleted, action)
     assert not may(BOB, deleted, action)
+    assert not may(None, deleted, action)
 
 
 def test_what_was_deleted_can_be_had_back_by_its_owner_alone() -> None:

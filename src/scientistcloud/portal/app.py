@@ -27,6 +27,7 @@ from scientistcloud.portal.api import (
     imports,
     jobs,
     metrics,
+    public,
     queue,
     scans,
     uploads,
@@ -50,6 +51,7 @@ from scientistcloud.portal.pages import imports as import_page
 from scientistcloud.portal.pages import jobs as jobs_page
 from scientistcloud.portal.pages import live as live_rows
 from scientistcloud.portal.pages import login, view
+from scientistcloud.portal.pages import public as public_page
 from scientistcloud.portal.pages.errors import page_of_problem
 from scientistcloud.portal.problems import Problem, answer, problem_of
 from scientistcloud.portal.recent import RecentStats
@@ -113,6 +115,7 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
         batches,
         uploads,
         imports,
+        public,
         datasets,
         jobs,
         queue,
@@ -122,7 +125,17 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
         data,
     ):
         app.include_router(module.router)
-    for page in (login, datasets_page, deleted_page, dataset_page, convert_form, import_page, jobs_page, live_rows):
+    for page in (
+        login,
+        public_page,
+        datasets_page,
+        deleted_page,
+        dataset_page,
+        convert_form,
+        import_page,
+        jobs_page,
+        live_rows,
+    ):
         app.include_router(page.router)
     app.include_router(view.router)
     _serve_openapi(app)

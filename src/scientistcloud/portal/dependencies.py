@@ -1,6 +1,7 @@
 """Who asks, and for which data set: what every route depends on.
 
-A request is somebody's by ``Authorization: Bearer TOKEN`` or by the cookie of a session. One that changes
+A request is somebody's by ``Authorization: Bearer TOKEN`` or by the cookie of a session; without either it may read
+what is public. One that changes
 something and comes by cookie must also show that our own page sent it: ``Sec-Fetch-Site`` not from elsewhere,
 and the session's token as header ``X-CSRF-Token`` or form field ``csrf_token``.
 """
@@ -66,6 +67,15 @@ class Gate:
             )
         return Asker(self.person, session.csrf_token)
 
+    def reader(self, connection: HTTPConnection) -> Asker | None:
+        """Who asks, None for somebody who shows nothing. Raises `NotLoggedIn` for a token that is not ours."""
+        try:
+            return self.asker(connection)
+        except NotLoggedIn:
+            if connection.headers.get("authorization", "").lower().startswith("bearer"):
+                raise
+            return None
+
 
 def gate(app_scope: Scope) -> Gate:
     """The gate of the app that serves the request."""
@@ -111,6 +121,14 @@ async def _checked(request: Request, asker: Annotated[Asker, Depends(_asker)]) -
     return asker
 
 
+def _reader(request: Request) -> Asker | None:
+    return gate(request.scope).reader(request)
+
+
+def _reading(reader: Annotated[Asker | None, Depends(_reader)]) -> Person | None:
+    return reader.person if reader else None
+
+
 def _caller(asker: Annotated[Asker, Depends(_checked)]) -> Person:
     return asker.person
 
@@ -121,10 +139,12 @@ def _operator(caller: Annotated[Person, Depends(_caller)]) -> Person:
     return caller
 
 
-def _own_page(request: Request, asker: Annotated[Asker, Depends(_asker)]) -> Person:
-    if asker.csrf_token is not None and request.headers.get("sec-fetch-site") != "same-origin":
+def _own_page(request: Request, reader: Annotated[Asker | None, Depends(_reader)]) -> Person | None:
+    if reader is None:
+        return None
+    if reader.csrf_token is not None and request.headers.get("sec-fetch-site") != "same-origin":
         raise Forbidden("another site sent this request; do it from the portal's own page")
-    return asker.person
+    return reader.person
 
 
 def _store(request: Request) -> Store:
@@ -145,19 +165,25 @@ Caller = Annotated[Person, Depends(_caller)]
 """Who asks; a request that changes something has shown that it came from our own page."""
 Operator = Annotated[Person, Depends(_operator)]
 """Who asks, an operator."""
-OwnPage = Annotated[Person, Depends(_own_page)]
-"""Who asks, from a page of ours that cannot carry the token; for what changes nothing here."""
+OwnPage = Annotated[Person | None, Depends(_own_page)]
+"""Who asks, None without a log-in, from a page of ours that cannot carry the token; for what changes nothing."""
+TheReader = Annotated[Asker | None, Depends(_reader)]
+"""Who asks for what may be public, None without a log-in; for what changes nothing."""
+Reader = Annotated[Person | None, Depends(_reading)]
+"""The person behind `TheReader`."""
 TheStore = Annotated[Store, Depends(_store)]
 TheSettings = Annotated[Settings, Depends(_settings)]
 TheStats = Annotated[RecentStats, Depends(_stats)]
 
 
-def find_dataset(store: Store, person: Person, uuid: str, action: Action) -> Dataset:
+def find_dataset(store: Store, person: Person | None, uuid: str, action: Action) -> Dataset:
     """The data set, if `person` may do `action` with it; else `NotFound`, whether or not there is one."""
     dataset = store.datasets.get(uuid)
-    if dataset is None or not may(person, dataset, action):
-        raise NotFound(f"there is no data set {uuid} for you; your list shows those that there are")
-    return dataset
+    if dataset is not None and may(person, dataset, action):
+        return dataset
+    if person is None:
+        raise NotFound(f"there is no public data set {uuid}; log in to see what is yours")
+    raise NotFound(f"there is no data set {uuid} for you; your list shows those that there are")
 
 
 def find_job(store: Store, person: Person, job_id: str, action: Action) -> Job:
@@ -176,6 +202,10 @@ def _dataset_for(action: Action) -> Callable[[str, Person, Store], Dataset]:
     return dataset
 
 
+def _seen_dataset(uuid: str, reader: Reader, store: TheStore) -> Dataset:
+    return find_dataset(store, reader, uuid, Action.SEE)
+
+
 def _job_for(action: Action) -> Callable[[str, Person, Store], Job]:
     def job(job_id: str, caller: Caller, store: TheStore) -> Job:
         return find_job(store, caller, job_id, action)
@@ -183,11 +213,13 @@ def _job_for(action: Action) -> Callable[[str, Person, Store], Job]:
     return job
 
 
-SeenDataset = Annotated[Dataset, Depends(_dataset_for(Action.SEE))]
-"""The data set that the path names as `uuid`, if the caller may see it."""
+SeenDataset = Annotated[Dataset, Depends(_seen_dataset)]
+"""The data set that the path names as `uuid`, if whoever asks may see it, with a log-in or without."""
+FollowedDataset = Annotated[Dataset, Depends(_dataset_for(Action.FOLLOW))]
+"""The data set that the path names as `uuid`, if the caller may know how it came about."""
 ChangedDataset = Annotated[Dataset, Depends(_dataset_for(Action.CHANGE))]
 """The data set that the path names as `uuid`, if the caller may change it."""
 DeletedDataset = Annotated[Dataset, Depends(_dataset_for(Action.RESTORE))]
 """The deleted data set that the path names as `uuid`, if the caller may have it back."""
-SeenJob = Annotated[Job, Depends(_job_for(Action.SEE))]
+SeenJob = Annotated[Job, Depends(_job_for(Action.FOLLOW))]
 ChangedJob = Annotated[Job, Depends(_job_for(Action.CHANGE))]

@@ -78,7 +78,7 @@ def snapshot(store: Store, person: Person, dataset_uuid: str | None = None) -> S
         counts = store.datasets.counts(user=person.email)
     else:
         found = store.datasets.get(dataset_uuid)
-        datasets = [found] if found is not None and may(person, found, Action.SEE) else []
+        datasets = [found] if found is not None and may(person, found, Action.FOLLOW) else []
     return Snapshot({row.dataset.uuid: row for row in rows_of(store, datasets)}, counts)
 
 

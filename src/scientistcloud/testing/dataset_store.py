@@ -193,6 +193,56 @@ class DatasetStoreContract:
 
         assert store.datasets.find(user=ADA, text=text) == [dataset]
 
+    def test_what_is_public_is_listed_for_everybody_newest_first_page_by_page(self, store: Store) -> None:
+        uuids = [
+            kept(
+                store,
+                public=True,
+                size_bytes=1,
+                user=(ADA, BOB)[n % 2],
+                created_at=NOON + timedelta(seconds=n // 2),
+            )
+            for n in range(5)
+        ]
+        private = kept(store, size_bytes=1)
+
+        first = store.datasets.find_public(limit=3)
+
+        assert first == uuids[:1:-1]
+        assert store.datasets.find_public(after=first[-1].uuid, limit=3) == uuids[1::-1]
+        with pytest.raises(NotFound):
+            store.datasets.find_public(after=private.uuid)
+
+    def test_what_is_private_deleted_or_empty_is_in_no_public_list(self, store: Store) -> None:
+        formed = kept(store, public=True, forms=({"shape": [3]},), sensor="TIFF")
+        kept(store, size_bytes=5)
+        kept(store, public=True, size_bytes=5, deleted_at=NOON)
+        kept(store, public=True)
+        filled = kept(store, public=True, sensor="TIFF")
+        store.datasets.put_files([DatasetFile(dataset_uuid=filled.uuid, path="a", size_bytes=10)])
+
+        assert store.datasets.find_public() == [now_of(store, filled), formed]
+        assert store.datasets.public_sensors() == {"TIFF": 2}
+        store.datasets.describe(formed.uuid, public=False)
+        store.datasets.remove_file(filled.uuid, "a")
+        assert store.datasets.find_public() == []
+        assert store.datasets.public_sensors() == {}
+
+    def test_the_public_list_is_searched_and_narrowed_to_a_sensor(self, store: Store) -> None:
+        def public(**fields: Any) -> Dataset:
+            return kept(store, public=True, size_bytes=1, **fields)
+
+        heart = public(name="Herz", sensor="TIFF")
+        rabbit = public(name="x", tags=("KANINCHEN",), sensor="TIFF")
+        field = public(name="herzlich", sensor="NETCDF")
+        kept(store, name="Herz", size_bytes=1)
+
+        assert store.datasets.find_public(text="herz") == [field, heart]
+        assert store.datasets.find_public(sensor="TIFF") == [rabbit, heart]
+        assert store.datasets.find_public(text="kanin", sensor="TIFF") == [rabbit]
+        assert store.datasets.find_public(sensor="TIFF", after=rabbit.uuid) == [heart]
+        assert store.datasets.public_sensors() == {"TIFF": 2, "NETCDF": 1}
+
     def test_data_sets_are_counted_by_status(self, store: Store) -> None:
         for status in (DatasetStatus.DONE, DatasetStatus.DONE, DatasetStatus.CONVERTING):
             kept(store, status=status)

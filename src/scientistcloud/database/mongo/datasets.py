@@ -27,6 +27,16 @@ from scientistcloud.records import Dataset, DatasetFile, DatasetStatus
 _WRITTEN = tuple(name for name in DATASET_FIELDS if name not in ("uuid", "version"))
 _FILE_FIELDS = ("dataset_uuid", "path", "size_bytes", "sha256", "modified_ns")
 _FILE_STEP = 500
+_PUBLIC: list[Filter] = [
+    {"public": True},
+    {"deleted_at": None},
+    {
+        "$or": [
+            {"size_bytes": {"$gt": 0}},
+            {"$nor": [{"forms": {"$size": 0}}, {"forms": {"$exists": False}}]},
+        ]
+    },
+]
 
 
 class MongoDatasets:
@@ -88,13 +98,41 @@ class MongoDatasets:
         conditions: list[Filter] = [_of(user), {"deleted_at": {"$exists": True} if deleted else None}]
         if statuses is not None:
             conditions.append({"status": {"$in": [status.value for status in statuses]}})
+        return self._newest_first(conditions, text=text, after=after, limit=limit)
+
+    def find_public(
+        self,
+        *,
+        text: str | None = None,
+        sensor: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[Dataset]:
+        conditions = [*_PUBLIC] if sensor is None else [*_PUBLIC, {"sensor": sensor}]
+        return self._newest_first(conditions, text=text, after=after, limit=limit, of={"public": True})
+
+    def public_sensors(self) -> Mapping[str, int]:
+        numbers = self._server.visstoredatas.sums({"$and": _PUBLIC}, by="sensor", of=None)
+        # What an older client left out counts as in the record.
+        return {sensor or "auto": number for sensor, number in numbers.items()}
+
+    def _newest_first(
+        self,
+        conditions: list[Filter],
+        *,
+        text: str | None,
+        after: str | None,
+        limit: int,
+        of: Filter | None = None,
+    ) -> list[Dataset]:
+        """A page of those that fulfil the conditions; `after` has to be one of those that fulfil `of`."""
         if text:
             if "\0" in text:
                 return []  # no text has that
             part = {"$regex": re.escape(text.casefold())}
             conditions.append({"$or": [{f"folded.{name}": part} for name in SEARCHED]})
         if after is not None:
-            place = self._server.visstoredatas.find_one({"uuid": after}, fields=("created_at", PLACE))
+            place = self._server.visstoredatas.find_one({"uuid": after, **(of or {})}, fields=("created_at", PLACE))
             if place is None:
                 raise _missing(after)
             made = place.get("created_at")

@@ -61,6 +61,7 @@ INDEXES: Mapping[str, Sequence[Index]] = {
         Index(("uuid",), unique=True, sparse=True),
         Index(("user", "created_at", PLACE)),
         Index(("user_id", "created_at", PLACE), sparse=True),
+        Index(("public", "created_at", PLACE)),
         Index(("wanted.idempotency_key",), sparse=True),
         Index(("deleted_at",), sparse=True),
         Index(("place",), sparse=True),

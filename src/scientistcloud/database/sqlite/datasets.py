@@ -19,6 +19,8 @@ _INSERT = (
 )
 _FILE_COLUMNS = "dataset_uuid, path, size_bytes, sha256, modified_ns"
 _FILE_STEP = 500
+# As in the index of it: SQLite takes the index only for these very words.
+_PUBLIC = "public AND deleted_at IS NULL AND (size_bytes > 0 OR forms <> '[]')"
 
 
 class SqliteDatasets:
@@ -92,6 +94,34 @@ class SqliteDatasets:
         if statuses is not None:
             conditions.append("status IN (SELECT value FROM json_each(:statuses))")
             values["statuses"] = column(tuple(statuses))
+        return self._newest_first("visstoredatas", conditions, values, text=text, after=after)
+
+    def find_public(
+        self,
+        *,
+        text: str | None = None,
+        sensor: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[Dataset]:
+        conditions, table = [_PUBLIC], "visstoredatas INDEXED BY visstoredatas_public"
+        values: dict[str, object] = {"limit": limit}
+        if sensor is not None:
+            conditions.append("sensor = :sensor")
+            table, values["sensor"] = "visstoredatas INDEXED BY visstoredatas_public_sensors", sensor
+        return self._newest_first(table, conditions, values, text=text, after=after, of="public")
+
+    def _newest_first(
+        self,
+        table: str,
+        conditions: list[str],
+        values: dict[str, object],
+        *,
+        text: str | None,
+        after: str | None,
+        of: str = "TRUE",
+    ) -> list[Dataset]:
+        """A page of those that fulfil the conditions; `after` has to be one of those that fulfil `of`."""
         if text:
             conditions.append(
                 r"(folded(name) LIKE :text ESCAPE '\' OR folded(sensor) LIKE :text ESCAPE '\'"
@@ -102,18 +132,26 @@ class SqliteDatasets:
         with self._database.read() as connection:
             if after is not None:
                 place = connection.execute(
-                    "SELECT created_at, n FROM visstoredatas WHERE uuid = ?", (after,)
+                    f"SELECT created_at, n FROM visstoredatas WHERE uuid = ? AND {of}", (after,)
                 ).fetchone()
                 if place is None:
                     raise _missing(after)
                 conditions.append("(created_at, n) < (:created_at, :n)")
                 values |= {"created_at": place[0], "n": place[1]}
             rows = connection.execute(
-                f"SELECT {DATASET_COLUMNS} FROM visstoredatas WHERE {' AND '.join(conditions)} "
+                f"SELECT {DATASET_COLUMNS} FROM {table} WHERE {' AND '.join(conditions)} "
                 "ORDER BY created_at DESC, n DESC LIMIT :limit",
                 values,
             ).fetchall()
         return [dataset_of(row) for row in rows]
+
+    def public_sensors(self) -> Mapping[str, int]:
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT sensor, count(*) FROM visstoredatas INDEXED BY visstoredatas_public_sensors "
+                f"WHERE {_PUBLIC} GROUP BY sensor"
+            ).fetchall()
+        return {str(sensor): int(number) for sensor, number in rows}
 
     def counts(self, *, user: str) -> Mapping[DatasetStatus, int]:
         with self._database.read() as connection:

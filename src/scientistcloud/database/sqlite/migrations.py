@@ -151,7 +151,17 @@ _OWNERS = (
         BEGIN {_OWNED_BY_USER_ID} AND n = NEW.n; END""",
 )
 
-MIGRATIONS: tuple[Sequence[str], ...] = (_FIRST, _SOURCES_ELSEWHERE, _OPERATIONS, _DELETED, _OWNERS)
+# What everybody may see; a private record costs these nothing.
+_PUBLIC = tuple(
+    f"CREATE INDEX {name} ON visstoredatas ({columns})"
+    " WHERE public AND deleted_at IS NULL AND (size_bytes > 0 OR forms <> '[]')"
+    for name, columns in (
+        ("visstoredatas_public", "created_at"),
+        ("visstoredatas_public_sensors", "sensor, created_at"),
+    )
+)
+
+MIGRATIONS: tuple[Sequence[str], ...] = (_FIRST, _SOURCES_ELSEWHERE, _OPERATIONS, _DELETED, _OWNERS, _PUBLIC)
 """Number n takes the database from ``user_version`` n to n + 1."""
 
 

@@ -10,9 +10,19 @@ from typing import Annotated, Any, Literal, cast
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from scientistcloud.access.rules import Action, may
 from scientistcloud.datasets import catalogue, retiring
 from scientistcloud.jobs.queue import JobQueueManager
-from scientistcloud.portal.dependencies import Caller, ChangedDataset, DeletedDataset, SeenDataset, TheStore
+from scientistcloud.portal.api.public import PublicRow, public_row
+from scientistcloud.portal.dependencies import (
+    Caller,
+    ChangedDataset,
+    DeletedDataset,
+    FollowedDataset,
+    Reader,
+    SeenDataset,
+    TheStore,
+)
 from scientistcloud.records import Dataset, DatasetStatus, json_of
 from scientistcloud.uploads.processor import UploadProcessor
 
@@ -184,9 +194,9 @@ def open_dataset(caller: Caller, store: TheStore, new: NewDataset) -> DatasetRow
 
 
 @router.get("/{uuid}")
-def get_dataset(dataset: SeenDataset) -> DatasetRow:
-    """The record of the data set."""
-    return row_of(dataset)
+def get_dataset(dataset: SeenDataset, reader: Reader) -> DatasetRow | PublicRow:
+    """The record of the data set; of a public one, for others than its owner, what everybody may know."""
+    return row_of(dataset) if may(reader, dataset, Action.FOLLOW) else public_row(dataset)
 
 
 @router.patch("/{uuid}")
@@ -218,7 +228,7 @@ def remove_file(dataset: ChangedDataset, processor: TheProcessor, path: str) -> 
 
 @router.get("/{uuid}/jobs")
 def list_jobs(
-    dataset: SeenDataset,
+    dataset: FollowedDataset,
     store: TheStore,
     after: Annotated[str | None, Query(description="The last `job_id` of the page before")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,

@@ -17,7 +17,7 @@ from starlette.responses import Response, StreamingResponse
 
 from scientistcloud.errors import NotFound
 from scientistcloud.layout import CONVERTED, CONVERTED_BLOCKS, CONVERTED_IDX
-from scientistcloud.portal.dependencies import SeenDataset, TheSettings, TheStore
+from scientistcloud.portal.dependencies import Caller, SeenDataset, TheSettings, TheStore
 from scientistcloud.portal.files import Span, open_beneath, span_of
 from scientistcloud.portal.sources import source_of
 from scientistcloud.portal.zipping import Member, ZipStream
@@ -52,6 +52,7 @@ class FormFiles(BaseModel):
 
 @router.get("/api/datasets/{uuid}/form")
 def list_form(
+    _caller: Caller,  # a gigabyte is read for one answer
     dataset: SeenDataset,
     settings: TheSettings,
     after: Annotated[str | None, Query(description="The last `path` of the page before")] = None,

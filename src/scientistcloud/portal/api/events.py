@@ -32,7 +32,7 @@ async def events(
     """
 
     if dataset is not None:
-        await run_in_threadpool(find_dataset, store, caller, dataset, Action.SEE)
+        await run_in_threadpool(find_dataset, store, caller, dataset, Action.FOLLOW)
 
     async def stream() -> AsyncIterator[dict[str, str]]:
         before: set[str] = set()

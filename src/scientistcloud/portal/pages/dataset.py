@@ -16,7 +16,7 @@ from scientistcloud.datasets.wanted import CONVERSION_OPTIONS
 from scientistcloud.errors import NotFound
 from scientistcloud.portal.api.data import Publication, is_idx, pictures, preview_address, publication
 from scientistcloud.portal.api.datasets import TheProcessor
-from scientistcloud.portal.dependencies import ChangedDataset, SeenDataset, TheAsker, TheSettings, TheStore
+from scientistcloud.portal.dependencies import ChangedDataset, SeenDataset, TheReader, TheSettings, TheStore
 from scientistcloud.portal.forms import Picture, find_picture
 from scientistcloud.portal.live import Row, snapshot
 from scientistcloud.portal.pages import words
@@ -36,15 +36,17 @@ PAGE_FILES = 200
 def show(
     dataset: SeenDataset,
     request: Request,
-    asker: TheAsker,
+    reader: TheReader,
     store: TheStore,
     settings: TheSettings,
     variable: Annotated[str | None, Query()] = None,
     after: Annotated[str | None, Query(description="The last file of the page before")] = None,
 ) -> Response:
-    """The page of a data set."""
-    live = snapshot(store, asker.person, dataset.uuid)
-    row = live.rows.get(dataset.uuid) or Row(dataset, None)
+    """The page of a data set; of a public one without a log-in too."""
+    person = reader.person if reader else None
+    follows = may(person, dataset, Action.FOLLOW)
+    live = snapshot(store, person, dataset.uuid if follows else None) if person else None
+    row = (live.rows.get(dataset.uuid) if live else None) or Row(dataset, None)
     shown = publication(dataset, settings)
     found = _pictures(shown)
     picture = find_picture(found, variable or None) if found else None
@@ -52,12 +54,12 @@ def show(
     picked = None if variable else scan
     array = picked.scan.path if picked else picture.levels[0] if picture else None
     files = store.datasets.files(dataset.uuid, after=after, limit=PAGE_FILES + 1)
-    jobs = store.jobs.find(dataset_uuid=dataset.uuid, limit=100)
+    jobs = store.jobs.find(dataset_uuid=dataset.uuid, limit=100) if follows else []
     return page(
         "dataset.html",
         request,
-        asker,
-        shell=shell(store, asker.person),
+        reader,
+        shell=shell(store, person) if person else None,
         dataset=dataset,
         form=dataset.forms[-1] if dataset.forms else None,
         shown=shown,
@@ -65,7 +67,8 @@ def show(
         row=row,
         state=words.state_of(row),
         jobs=jobs[::-1],
-        may_change=may(asker.person, dataset, Action.CHANGE),
+        may_follow=follows,
+        may_change=may(person, dataset, Action.CHANGE),
         pictures=found,
         picture=picture,
         panel=panel(dataset, shown, picture) if picture and shown else None,
@@ -79,8 +82,10 @@ def show(
         request_id=str(uuids.uuid4()),
         files=files[:PAGE_FILES],
         more_files=files[PAGE_FILES - 1].path if len(files) > PAGE_FILES else None,
-        snippets=[] if shown and shown.quick else python_of(dataset, array, request, settings),
-        seen=live.structure,
+        snippets=[]
+        if shown and shown.quick
+        else python_of(dataset, array, request, settings, here=follows and settings.loopback),
+        seen=live.structure if live else "",
         words=words,
         quote=quote,
     )

@@ -52,7 +52,7 @@ def show(
         chosen=chosen,
         q=q.strip(),
         after=after,
-        cards=[_card(row, settings) for row in rows_of(store, cards)],
+        cards=[card(row, settings) for row in rows_of(store, cards)],
         deleted=bool(store.datasets.find(user=asker.person.email, deleted=True, limit=1)),
         more=_address(q, chosen, cards[-1].uuid) if more else None,
         rows=list(live.rows.values()),
@@ -66,7 +66,8 @@ def _address(q: str, chosen: str, after: str) -> str:
     return "/?" + urlencode({name: value for name, value in given.items() if value})
 
 
-def _card(row: Row, settings: Settings) -> dict[str, Any]:
+def card(row: Row, settings: Settings) -> dict[str, Any]:
+    """What the card of a data set shows."""
     dataset = row.dataset
     # Where a conversion is at work on the first form, there may be a quick look.
     shown = publication(dataset, settings) if dataset.forms or dataset.status is DatasetStatus.CONVERTING else None

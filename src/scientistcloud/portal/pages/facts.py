@@ -107,42 +107,55 @@ class Snippet:
     note: str
 
 
-def python_of(dataset: Dataset, array: str | None, request: Request, settings: Settings) -> list[Snippet]:
-    """How to open it, whatever its form, `array` of OME-Zarr; [] before there is one."""
+def python_of(
+    dataset: Dataset, array: str | None, request: Request, settings: Settings, *, here: bool
+) -> list[Snippet]:
+    """How to open it, whatever its form, `array` of OME-Zarr; [] before there is one.
+
+    `here`: also by its path on this machine, which is nothing for people elsewhere.
+    """
     if is_idx(dataset):
-        return [idx_snippet(dataset, settings)]
-    return snippets(dataset, array, request, settings) if array else []
+        return [idx_snippet(dataset, settings, here=here)]
+    return snippets(dataset, array, request, settings, here=here) if array else []
 
 
-def idx_snippet(dataset: Dataset, settings: Settings) -> Snippet:
+def idx_snippet(dataset: Dataset, settings: Settings, *, here: bool) -> Snippet:
     """How to open the IDX of the data set from Python."""
-    path = str(settings.folder.dataset(dataset.uuid).root / CONVERTED_IDX) if settings.loopback else CONVERTED_IDX
+    path = str(settings.folder.dataset(dataset.uuid).root / CONVERTED_IDX) if here else CONVERTED_IDX
     field = dataset.forms[-1]["images"][0]["fields"][0]
     return Snippet(
-        "This machine" if settings.loopback else "Where its files are",
+        "This machine" if here else "Where its files are",
         f"import OpenVisus as ov\n\ndata = ov.LoadDataset(\n    {path!r},\n)\ndata.read(field={field!r})\n",
         "Needs openvisusnogui; the folder of the blocks has to lie beside the header.",
     )
 
 
-def snippets(dataset: Dataset, array: str, request: Request, settings: Settings) -> list[Snippet]:
+def origin_of(request: Request, settings: Settings) -> str:
+    """Where the portal is reached: as the settings say, else as it was asked."""
+    return settings.public_url.rstrip("/") or str(request.base_url).rstrip("/")
+
+
+def snippets(dataset: Dataset, array: str, request: Request, settings: Settings, *, here: bool) -> list[Snippet]:
     """How to open `array` of the form from Python: by its path on this machine, by its address from anywhere."""
     level, _, variable = array.rpartition("/")
-    origin = settings.public_url.rstrip("/") or str(request.base_url).rstrip("/")
+    origin = origin_of(request, settings)
     path = settings.folder.dataset(dataset.uuid).converted
-    here = Snippet(
+    on_this_machine = Snippet(
         "This machine",
         "import xarray as xr\n\n"
         f"data = xr.open_zarr(\n    {str(path)!r},\n    group={level!r}, chunks=None,\n)\n"
         f"data[{variable!r}]\n",
         "Needs xarray and zarr.",
     )
-    anywhere = Snippet(
-        "Anywhere",
-        "import zarr\n\n"
-        f"root = zarr.open_consolidated(\n    {f'{origin}/data/{dataset.uuid}/{CONVERTED}'!r},\n"
-        '    storage_options={"client_kwargs": {"headers":\n        {"Authorization": "Bearer TOKEN"}}},\n)\n'
-        f"root[{array!r}][:]\n",
-        "Needs zarr, fsspec and aiohttp; TOKEN is what scientistcloud serve printed.",
+    opened = (
+        f"import zarr\n\nroot = zarr.open_consolidated(\n    {f'{origin}/data/{dataset.uuid}/{CONVERTED}'!r},\n"
     )
-    return [here, anywhere] if settings.loopback else [anywhere]
+    read = f")\nroot[{array!r}][:]\n"
+    needs = "Needs zarr, fsspec and aiohttp"
+    log_in = '    storage_options={"client_kwargs": {"headers":\n        {"Authorization": "Bearer TOKEN"}}},\n'
+    anywhere = (
+        Snippet("Anywhere", opened + read, f"{needs}; no token, since it is public.")
+        if dataset.public
+        else Snippet("Anywhere", opened + log_in + read, f"{needs}; TOKEN is what scientistcloud serve printed.")
+    )
+    return [on_this_machine, anywhere] if here else [anywhere]

@@ -32,7 +32,7 @@ async def events(
     """
 
     if dataset is not None:
-        await run_in_threadpool(find_dataset, store, asker.person, dataset, Action.SEE)
+        await run_in_threadpool(find_dataset, store, asker.person, dataset, Action.FOLLOW)
 
     async def stream() -> AsyncIterator[dict[str, str]]:
         async for change in watcher(request).changes(asker.person, dataset_uuid=dataset, seen=seen):

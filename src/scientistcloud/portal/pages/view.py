@@ -80,9 +80,9 @@ def events(
 
 
 @router.post("/view/{uuid}/state/{view}")
-async def keep_state(uuid: str, view: str, caller: OwnPage, store: TheStore, request: Request) -> dict[str, str]:
+async def keep_state(uuid: str, view: str, reader: OwnPage, store: TheStore, request: Request) -> dict[str, str]:
     """Acknowledge what the person did. It stays in the browser; nothing here changes."""
-    await run_in_threadpool(find_dataset, store, caller, uuid, Action.SEE)
+    await run_in_threadpool(find_dataset, store, reader, uuid, Action.SEE)
     try:
         said = _Reported.model_validate_json(await request.body())
     except ValidationError:
