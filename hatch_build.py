@@ -33,8 +33,8 @@ MONO = "@fontsource-variable/jetbrains-mono/files/jetbrains-mono"
 ICONS = (
     "arrow-down-tray", "arrow-left", "arrow-path", "arrow-right-start-on-rectangle", "arrow-up-tray",
     "arrows-pointing-out", "check", "chevron-left", "chevron-right", "clipboard", "clock", "cloud-arrow-down",
-    "cube", "document", "exclamation-triangle", "folder",
-    "folder-open", "globe-alt", "magnifying-glass", "moon", "pause", "photo", "play", "queue-list", "rectangle-stack",
+    "cube", "document", "exclamation-triangle", "folder", "folder-open", "globe-alt",
+    "magnifying-glass", "moon", "pause", "photo", "play", "queue-list", "rectangle-stack",
     "squares-2x2", "sun", "trash", "viewfinder-circle", "x-mark",
 )  # fmt: skip
 # from node_modules -> under VENDOR
