@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import httpx
@@ -130,9 +131,13 @@ def test_of_a_public_data_set_others_may_ask_for_what_it_holds_and_nothing_else(
     site.add_file(public, "a.tif", b"for all")
     job = site.add_job(public)
     before = site.store.datasets.get(public), site.store.jobs.get(job)
-    come = {"nobody": site.stranger, "another": site.program, "another's browser": site.browser}[who]
+    doors: dict[str, Callable[[], AbstractContextManager[httpx.Client]]] = {
+        "nobody": site.stranger,
+        "another": site.program,
+        "another's browser": site.browser,
+    }
     wrong = []
-    with come() as client:
+    with doors[who]() as client:
         proof = {"X-CSRF-Token": site.csrf(client)} if who == "another's browser" else {}
         for method, path in routes:
             if "{uuid}" not in path and "{job_id}" not in path:
