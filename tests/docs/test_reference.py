@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import click
@@ -70,6 +71,27 @@ def test_each_benchmark_has_its_section_in_the_results_and_its_target_in_the_mak
 
     assert sorted(sections) == programs
     assert sorted(f"{target}.py" for target in targets) == programs
+
+
+def test_each_decision_is_in_the_index_once() -> None:
+    index = re.findall(r"\]\((\d{4}-[\w-]+\.md)\)", (DOCS / "decisions/README.md").read_text())
+    pages = sorted(path.name for path in (DOCS / "decisions").glob("[0-9]*.md"))
+
+    assert sorted(index) == pages
+    assert len({name[:4] for name in pages}) == len(pages)
+
+
+def test_each_dependency_has_its_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [
+        *project["dependencies"],
+        *project["optional-dependencies"]["otel"],
+        *project["optional-dependencies"]["imports"],
+    ]
+    names = [re.split(r"[><=;\[ ]", each)[0] for each in asked]
+    reasons = "\n".join(path.read_text() for path in (DOCS / "decisions").glob("[0-9]*.md")).lower()
+
+    assert [name for name in names if name.lower() not in reasons] == []
 
 
 def test_links_between_pages_lead_somewhere() -> None:
