@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import html
+import multiprocessing
+import os
 import re
-from collections.abc import Iterator
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +18,8 @@ import pytest
 import tifffile
 from portal_site import SOMEBODY_ELSE, Site, running_site
 
+from scientistcloud.errors import Unavailable
+from scientistcloud.portal.decoding import Decoding
 from scientistcloud.portal.pages.datasets import PAGE_CARDS
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
@@ -138,3 +146,72 @@ def test_a_page_whose_log_in_has_ended_leads_to_the_log_in(site: Site) -> None:
         answer = reader.get(f"/datasets/{mine}", headers={"HX-Request": "true"})
 
     assert answer.headers["hx-redirect"] == "/login"
+
+
+@contextmanager
+def standing_still() -> Iterator[None]:
+    """The processes that decode do nothing meanwhile."""
+    processes = [child.pid for child in multiprocessing.active_children() if child.pid]
+    assert processes
+    for pid in processes:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in processes:
+            os.kill(pid, signal.SIGCONT)
+
+
+def until(check: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not check():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_readers_without_a_log_in_leave_places_for_the_others(site: Site, formed: str) -> None:
+    """Of more of them than there are places some are sent away, and come again; an owner is still let in."""
+    address = f"/view-data/{formed}/@1/image/value?at=7,11"
+    site.store.datasets.describe(mine := site.add_form(_source_of(site, formed)), public=False)
+    own = f"/view-data/{mine}/@1/image/value?at=7,11"
+    with site.stranger() as reader, site.program() as owner, ThreadPoolExecutor(40) as pool:
+        # Two at a time, so that there are both processes.
+        assert {each.result().status_code for each in [pool.submit(reader.get, address) for _ in range(8)]} == {200}
+        with standing_still():
+            asked = [pool.submit(reader.get, address) for _ in range(24)]
+            until(lambda: sum(each.done() for each in asked) >= 8)
+            answered = pool.submit(owner.get, own)
+            refused = [each.result() for each in asked if each.done()]
+        statuses = [each.result().status_code for each in asked]
+
+        assert {each.status_code for each in refused} == {503}
+        assert all(each.headers["retry-after"] for each in refused)
+        assert sorted(statuses) == [200] * 16 + [503] * 8
+        assert answered.result().status_code == 200
+
+
+def test_of_what_takes_long_readers_have_one_at_a_time(site: Site, formed: str) -> None:
+    array = site.settings.folder.dataset(formed).converted / "0" / "image"
+    decoding = Decoding(processes=1)
+    readers = decoding.for_readers(wait_seconds=0)
+    try:
+        whole = decoding.whole_image(array, token="1")
+        with ThreadPoolExecutor(4) as pool:
+            with standing_still():
+                asked = [pool.submit(readers.whole_image, array, token="1") for _ in range(2)]
+                until(lambda: any(each.done() for each in asked))
+                quick = pool.submit(readers.value, array, (7, 11), token="1", part="value")
+                owner = pool.submit(decoding.whole_image, array, token="1")
+            refused, first = sorted(asked, key=lambda each: each.exception() is None)
+            with pytest.raises(Unavailable):
+                refused.result()
+            assert first.result() == whole
+            assert quick.result() == str(float(7 * 200 + 11))
+            assert owner.result() == whole
+            assert readers.whole_image(array, token="1") == whole
+    finally:
+        decoding.close()
+
+
+def _source_of(site: Site, uuid: str) -> Path:
+    return site.settings.folder.dataset(uuid).source / "field.tif"

@@ -99,6 +99,7 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
     app.state.watcher = Watcher(store)
     app.state.stats = RecentStats(store)
     app.state.decoding = Decoding()
+    app.state.decoding_for_readers = app.state.decoding.for_readers()
     app.state.processor = UploadProcessor(
         store,
         data_dir=settings.data_dir,

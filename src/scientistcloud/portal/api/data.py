@@ -22,7 +22,7 @@ from starlette.responses import Response
 from scientistcloud.errors import InvalidParameters, NotFound
 from scientistcloud.layout import CONVERTED, CONVERTED_BLOCKS, CONVERTED_IDX, PREVIEW
 from scientistcloud.portal.decoding import Decoding
-from scientistcloud.portal.dependencies import SeenDataset, TheSettings
+from scientistcloud.portal.dependencies import Reader, SeenDataset, TheSettings
 from scientistcloud.portal.files import file_answer
 from scientistcloud.portal.forms import METADATA, Picture, find_picture, metadata_of, pictures_of
 from scientistcloud.portal.guards import FILE_POLICY
@@ -39,8 +39,9 @@ FRESH = "private, no-cache"
 _BYTES = "application/octet-stream"
 
 
-def _decoding(request: Request) -> Decoding:
-    return cast("Decoding", request.app.state.decoding)
+def _decoding(request: Request, reader: Reader) -> Decoding:
+    state = request.app.state
+    return cast("Decoding", state.decoding if reader else state.decoding_for_readers)
 
 
 TheDecoding = Annotated[Decoding, Depends(_decoding)]
