@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import tomllib
+from contextlib import closing
 from pathlib import Path
 
 import click
 import pytest
 
 import scientistcloud
+from scientistcloud import open_store
 from scientistcloud.cli import COMMANDS, group
-from scientistcloud.settings import PREFIX, Settings
+from scientistcloud.portal.app import create_app
+from scientistcloud.settings import PREFIX, Settings, read_settings
 
 DOCS = Path(__file__).parents[2] / "docs"
 ROOT = DOCS.parent
@@ -64,6 +67,18 @@ def test_each_public_name_and_error_is_in_the_python_reference() -> None:
     assert [name for name in (*scientistcloud.__all__, *errors) if f"`{name}" not in text] == []
 
 
+def test_each_route_for_programs_is_in_the_http_reference(tmp_path: Path) -> None:
+    with closing(open_store(f"sqlite:///{tmp_path}/db")) as store:
+        paths = create_app(read_settings(data_dir=tmp_path), store).openapi()["paths"]
+    text = (DOCS / "reference/http.md").read_text()
+    named = re.findall(r"`(?:[A-Z, ]+ )?(/[^`? ]+)", text)
+
+    def plain(path: str) -> str:
+        return path.replace("@TOKEN", "@{token}").replace("{path}", "…").rstrip("/")
+
+    assert {plain(path) for path in paths} - {plain(path) for path in named} == set()
+
+
 def test_each_benchmark_has_its_section_in_the_results_and_its_target_in_the_makefile() -> None:
     programs = sorted(path.name for path in ROOT.glob("benchmarks/*.py"))
     sections = re.findall(r"^## `benchmarks/(\S+)`", (ROOT / "benchmarks/RESULTS.md").read_text(), re.MULTILINE)
@@ -94,11 +109,21 @@ def test_each_dependency_has_its_reason() -> None:
     assert [name for name in names if name.lower() not in reasons] == []
 
 
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub gives to the headings of a page."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
 def test_links_between_pages_lead_somewhere() -> None:
     broken = []
     for page in [*ROOT.glob("*.md"), *ROOT.glob("benchmarks/*.md"), *DOCS.rglob("*.md")]:
-        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
-            if not target.startswith(("http://", "https://", "mailto:")) and not (page.parent / target).exists():
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            name, _, anchor = target.partition("#")
+            there = page.parent / name if name else page
+            if not target.startswith(("http://", "https://", "mailto:")) and (
+                not there.exists() or (anchor and anchor not in anchors(there))
+            ):
                 broken.append(f"{page.relative_to(ROOT)}: {target}")
 
     assert broken == []
