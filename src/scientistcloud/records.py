@@ -225,6 +225,8 @@ class ConversionTarget:
     place: str | None = None
     #: What people should know of the sources, such as that a file changed; None while there is nothing.
     notice: str | None = None
+    #: Words of the sources' own metadata, a line each: what a search finds them by.
+    keywords: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -140,7 +140,7 @@ def test_types_that_the_viewer_lacks_are_shown_all_the_same(
 ) -> None:
     around = np.exp(1j * np.linspace(-3, 3, COLUMNS))
     values: dict[str, NDArray[Any]] = {
-        "float64": plane().astype("f8"),
+        "float64": plane().astype("f8") * 1e-12,
         "float16": plane().astype("f2"),
         "int64": plane().astype("i8") * 10**12,
         "bool": plane() > 1500,
@@ -159,6 +159,9 @@ def test_types_that_the_viewer_lacks_are_shown_all_the_same(
         seen = np.abs(each).astype(np.float64)
 
         assert_plane(frame, gray(seen, seen.min(), seen.max()))
+        written = browsing.page.input_value("#high-value")
+        assert float(written) == pytest.approx(seen.max(), rel=1e-5), "short, and not rounded to nothing"
+        assert len(written) <= 12
 
     browsing.page.select_option("#variable", label="complex64, phase")
     browsing.page.wait_for_url("**variable=*phase")

@@ -8,7 +8,6 @@ import time
 import uuid as uuids
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import httpx
 from fastapi import FastAPI
 
 from scientistcloud.assembly import open_store
+from scientistcloud.datasets.lifecycle import published
 from scientistcloud.portal.app import STATIC, create_app
 from scientistcloud.portal.server import PortalServer
 from scientistcloud.ports import Store
@@ -82,7 +82,7 @@ class Site:
         before = self.store.datasets.get(uuid)
         assert before is not None
         made = form | {"token": token, "job_id": "made-by-the-test"}
-        self.store.datasets.update(before, replace(before, forms=(made,), sensor=form["sensor"]))
+        self.store.datasets.update(before, published(before, form=made, sensor=form["sensor"]))
         self.add_file(uuid, source.name, source.read_bytes())
         return uuid
 

@@ -201,6 +201,19 @@ def test_a_first_look_can_be_converted_with_one_click_and_takes_no_files(site: S
         assert "Add or remove files" not in page
 
 
+def test_what_the_files_say_of_themselves_is_shown_and_found(site: Site, tmp_path: Path) -> None:
+    source = tmp_path / "cells.tif"
+    tifffile.imwrite(source, np.zeros((32, 32), "u1"), software="Axio <b>Imager</b>", metadata=None)
+    uuid = site.add_form(source)
+    site.add_dataset("another")
+    with site.program() as client:
+        page = client.get(f"/datasets/{uuid}").text
+        found = client.get("/api/datasets", params={"text": "axio <B>"}).json()["datasets"]
+
+    assert '<th scope="row">Software</th><td>Axio &lt;b&gt;Imager&lt;/b&gt;</td>' in page
+    assert [each["uuid"] for each in found] == [uuid]
+
+
 def test_variables_of_one_image_are_no_series(site: Site, formed: str) -> None:
     with site.program() as client:
         assert "Next image" not in client.get(f"/datasets/{formed}").text

@@ -594,3 +594,17 @@ def test_links_in_circles_end(path: Path) -> None:
         group["data/home"] = h5py.SoftLink("/entry")
 
     assert [image.source_name for image in described(path).images] == ["/entry/data/data"]
+
+
+def test_sample_and_instrument_are_part_of_the_metadata(path: Path) -> None:
+    with entry(path) as found:
+        nxdata(found, "data", FRAME)
+        found["title"] = "phonons"
+        nx(found, "sample", "NXsample")["chemical_formula"] = "Mg B2"
+        nx(found, "ARCS", "NXinstrument")["name"] = ["ARCS"]
+
+    said = described(path).metadata["scan.nxs"]["/entry"]
+
+    assert said["title"] == "phonons"
+    assert said["sample/chemical_formula"] == "Mg B2"
+    assert said["ARCS/name"] == "ARCS"

@@ -251,6 +251,16 @@ def test_a_publication_adds_a_form_and_the_sensor_but_no_status() -> None:
     assert (now.forms, now.sensor, now.status) == (({"path": "x"},), "TIFF", DatasetStatus.CONVERTING)
 
 
+def test_the_keywords_of_a_form_stand_beside_it_where_they_are_searched() -> None:
+    form = {"path": "x", "keywords": "Zeiss"}
+
+    now = published(a_target(), form=form, sensor="TIFF")
+
+    assert (now.forms, now.keywords) == (({"path": "x"},), "Zeiss")
+    assert form["keywords"], "the worker's own record was changed"
+    assert published(now, form={"path": "y"}, sensor="TIFF").keywords == ""
+
+
 def test_times_do_not_matter_to_what_follows_from_the_jobs() -> None:
     target = a_target(closed_at=NOON + timedelta(days=1))
 

@@ -18,6 +18,7 @@ from scientistcloud.omezarr.metadata import (
     cf_attributes,
     encoded_fill,
     json_value,
+    keywords,
     limited,
     ome_axis,
     omero,
@@ -175,3 +176,33 @@ def test_metadata_of_the_source_is_kept_to_a_size_and_says_what_is_missing() -> 
 
     assert set(kept) == {"small", "large", "left_out"}
     assert kept["left_out"] == ["ome_xml"]
+
+
+def test_keywords_are_the_texts_of_the_metadata_each_once_without_numbers_and_identifiers() -> None:
+    metadata = {
+        "tags": {
+            "Make": "Zeiss",
+            "Software": "Zeiss",
+            "Width": 57,
+            "BitsPerSample": "8",
+            "When": "2019:09:17 15:44",
+        },
+        "attributes": [{"title": "MgB2  PDOS\n 43.37 g"}, "no"],
+        "id": "urn:uuid:bebd2be7-8253-4b90-be93-4df567ffe1be",
+        "arrays": {"/entry/data": "float64 (2, 3)"},
+    }
+
+    assert keywords(metadata) == "Zeiss\nMgB2 PDOS 43.37 g"
+
+
+def test_keywords_of_xml_are_its_attributes_and_texts() -> None:
+    ome = '<OME xmlns="http://x.org/2016"><Channel Name="DAPI" ID="1"/><Text>a mouse\'s heart</Text></OME>'
+
+    assert keywords({"tags": {"ImageDescription": ome}}) == "DAPI\na mouse's heart"
+
+
+def test_keywords_keep_to_a_size() -> None:
+    found = keywords({"notes": [f"word {n} {'x' * 500}" for n in range(100)]})
+
+    assert 1500 < len(found) <= 2000
+    assert max(map(len, found.splitlines())) == 200

@@ -216,7 +216,9 @@ def published(dataset: D, *, form: Json, sensor: str | None) -> D:
     """`dataset` with a new form, made of the sources as they are now; its status follows from the job."""
     # A first look leaves it to the conversion to be up to date.
     notice = dataset.notice if form.get("look") else None
-    return replace(dataset, forms=(form,), sensor=sensor or dataset.sensor, notice=notice)
+    form = dict(form)
+    keywords = form.pop("keywords", "")
+    return replace(dataset, forms=(form,), sensor=sensor or dataset.sensor, notice=notice, keywords=keywords)
 
 
 def _ended(dataset: D, job: Job) -> D:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,14 @@ OURS = "scientistcloud"
 """The key of the root's attributes that holds where the store came from."""
 SOURCE_METADATA_BYTES = 64 << 10
 """Of the source's own metadata, so much is kept: every viewer reads the root's attributes first."""
+KEYWORDS_CHARACTERS = 2000
+"""Of its words, so much goes into the catalogue, where each search reads them."""
+_LONGEST_KEYWORD = 200
+# Numbers, identifiers and digests, addresses, the types of arrays.
+_NO_WORD = re.compile(
+    r"[\d\W_]+|(urn:uuid:)?[\da-fA-F]{8}-[\da-fA-F-]{27}|[\da-fA-F]{32,}|https?://\S+|\S+ \([\d, ]*\)"
+)
+_IN_XML = re.compile(r"=\s*\"([^\"<>]*)\"|>([^<>]+)<")
 
 TIMES = frozenset((
     "attosecond", "centisecond", "day", "decisecond", "exasecond", "femtosecond", "gigasecond", "hectosecond",
@@ -342,3 +351,35 @@ def limited(metadata: Json, *, max_bytes: int = SOURCE_METADATA_BYTES) -> dict[s
         left_out.append(key)
         del kept[key]
     return {**kept, "left_out": sorted(left_out)} if left_out else kept
+
+
+def keywords(metadata: Json, *, most: int = KEYWORDS_CHARACTERS) -> str:
+    """The texts among the values of the source's metadata, each once, a line each, `most` characters in all.
+
+    Numbers and identifiers are left out, of long texts the beginning is kept; of XML the attributes and what
+    stands between the tags, so that an OME-TIFF is found by the names of its channels.
+    """
+    found: dict[str, None] = {}
+    length = 0
+    for text in _texts(metadata):
+        text = text[:_LONGEST_KEYWORD]
+        if len(text) < 3 or _NO_WORD.fullmatch(text) or text in found:
+            continue
+        if (length := length + len(text) + 1) > most:
+            break
+        found[text] = None
+    return "\n".join(found)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for each in value.values():
+            yield from _texts(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _texts(each)
+    elif isinstance(value, str):
+        if value.lstrip().startswith("<"):
+            yield from (" ".join((a or b).split()) for a, b in _IN_XML.findall(value))
+        else:
+            yield " ".join(value.split())

@@ -41,6 +41,7 @@ def form_of(source: Source, written: Written, store: Path, preview: Path | None)
             "files": len(files),
             "preview": preview.name if preview else None,
             "warnings": [*source.warnings, *written.warnings],
+            "keywords": metadata.keywords(source.metadata),
         }
     )
     assert isinstance(described, dict)

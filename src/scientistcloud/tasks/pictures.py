@@ -63,7 +63,7 @@ def _look_at_image(reader: Reader, described: Source, report: Callable[[], None]
     if looked is None:
         return None
     image, values = looked
-    return Looked(replace(described, images=(image,), arrays=(), warnings=(), metadata={}), (values,))
+    return Looked(replace(described, images=(image,), arrays=(), warnings=()), (values,))
 
 
 def _look_at_array(reader: Reader, described: Source, report: Callable[[], None]) -> Looked | None:
@@ -80,9 +80,7 @@ def _look_at_array(reader: Reader, described: Source, report: Callable[[], None]
         chunk=chunk,
         shard=shard_of(small.shape, chunk, item_bytes=small.dtype.itemsize),
     )
-    source = replace(
-        described, images=tuple(image for image, _ in images), arrays=(kept,), warnings=(), metadata={}
-    )
+    source = replace(described, images=tuple(image for image, _ in images), arrays=(kept,), warnings=())
     return Looked(source, (*(each for _, each in images), values))
 
 

@@ -74,6 +74,7 @@ class DatasetStoreContract:
             token=7,
             place="/beamline/7/scan ümläut",
             notice="scan_07.tif changed",
+            keywords="Zeiss Axio\nMgB₂",
         )
 
         store.datasets.add(dataset)
@@ -177,11 +178,15 @@ class DatasetStoreContract:
         assert found == [queued]
         assert store.datasets.find(user=ADA, statuses=[]) == []
 
-    @pytest.mark.parametrize("text", ["HERZ", "größe", "GRÖSSE", "tiff", "Kaninchen", "tagα"])
-    def test_text_is_found_in_name_sensor_description_and_tags_whatever_its_case(
+    @pytest.mark.parametrize("text", ["HERZ", "größe", "GRÖSSE", "tiff", "Kaninchen", "tagα", "zEISS"])
+    def test_text_is_found_in_name_sensor_description_tags_and_keywords_whatever_its_case(
         self, store: Store, text: str
     ) -> None:
         dataset = kept(store, name="Herz Größe", sensor="TIFF RGB", description="vom KANINCHEN", tags=("x", "TagΑ"))
+        target = store.targets.get(dataset.uuid)
+        assert target is not None
+        store.targets.update(target, replace(target, keywords="DAPI\nZeiss Axio"), token=1)
+        dataset = now_of(store, dataset)
         kept(store, name="another")
 
         assert store.datasets.find(user=ADA, text=text) == [dataset]

@@ -30,7 +30,7 @@ JOB_FIELDS = tuple(field.name for field in fields(Job))
 TARGET_FIELDS = tuple(field.name for field in fields(ConversionTarget))
 DATASET_FIELDS = tuple(field.name for field in fields(Dataset))
 
-SEARCHED = ("name", "sensor", "description", "tags")
+SEARCHED = ("name", "sensor", "description", "tags", "keywords")
 
 PLACE = "n"
 """The order of creation over all jobs, or all data sets; a document without it is another client's."""

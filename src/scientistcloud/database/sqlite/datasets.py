@@ -125,7 +125,7 @@ class SqliteDatasets:
         if text:
             conditions.append(
                 r"(folded(name) LIKE :text ESCAPE '\' OR folded(sensor) LIKE :text ESCAPE '\'"
-                r" OR folded(description) LIKE :text ESCAPE '\'"
+                r" OR folded(description) LIKE :text ESCAPE '\' OR folded(keywords) LIKE :text ESCAPE '\'"
                 r" OR EXISTS (SELECT 1 FROM json_each(tags) WHERE folded(value) LIKE :text ESCAPE '\'))"
             )
             values["text"] = _anywhere(text)

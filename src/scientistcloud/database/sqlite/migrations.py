@@ -161,7 +161,11 @@ _PUBLIC = tuple(
     )
 )
 
-MIGRATIONS: tuple[Sequence[str], ...] = (_FIRST, _SOURCES_ELSEWHERE, _OPERATIONS, _DELETED, _OWNERS, _PUBLIC)
+_KEYWORDS = ("ALTER TABLE visstoredatas ADD COLUMN keywords TEXT NOT NULL DEFAULT ''",)
+
+MIGRATIONS: tuple[Sequence[str], ...] = (
+    _FIRST, _SOURCES_ELSEWHERE, _OPERATIONS, _DELETED, _OWNERS, _PUBLIC, _KEYWORDS,
+)  # fmt: skip
 """Number n takes the database from ``user_version`` n to n + 1."""
 
 

@@ -36,7 +36,7 @@ JOB_COLUMNS = ", ".join(JOB_NAMES)
 
 TARGET_NAMES = (
     "uuid", "sensor", "status", "error", "forms", "revision", "wanted", "token", "version", "closed_at",
-    "deleted_at", "place", "notice",
+    "deleted_at", "place", "notice", "keywords",
 )  # fmt: skip
 TARGET_COLUMNS = ", ".join(TARGET_NAMES)
 
@@ -120,7 +120,8 @@ def dataset_of(row: Row) -> Dataset:
 
 def _target_fields(row: Row) -> dict[str, Any]:
     (
-        uuid, sensor, status, error, forms, revision, wanted, token, version, closed_at, deleted_at, place, notice
+        uuid, sensor, status, error, forms, revision, wanted, token, version, closed_at, deleted_at, place, notice,
+        keywords,
     ) = row  # fmt: skip
     return {
         "uuid": uuid,
@@ -136,6 +137,7 @@ def _target_fields(row: Row) -> dict[str, Any]:
         "deleted_at": _perhaps(deleted_at),
         "place": place,
         "notice": notice,
+        "keywords": keywords,
     }
 
 

@@ -20,7 +20,7 @@ from scientistcloud.portal.dependencies import ChangedDataset, SeenDataset, TheR
 from scientistcloud.portal.forms import Picture, find_picture
 from scientistcloud.portal.live import Row, snapshot
 from scientistcloud.portal.pages import words
-from scientistcloud.portal.pages.facts import details, how_converted, python_of
+from scientistcloud.portal.pages.facts import details, how_converted, python_of, source_metadata
 from scientistcloud.portal.pages.panel import panel
 from scientistcloud.portal.pages.rendering import page
 from scientistcloud.portal.pages.scan import scan_panel
@@ -78,6 +78,7 @@ def show(
         idx=is_idx(dataset),
         is_open=dataset.closed_at is None,
         conversion=how_converted(dataset.forms[-1]) if dataset.forms else [],
+        source_metadata=source_metadata(shown),
         asked=_asked(dataset, row),
         request_id=str(uuids.uuid4()),
         files=files[:PAGE_FILES],

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice, takewhile
 
 from fastapi import Request
 
+from scientistcloud.errors import NotFound
 from scientistcloud.layout import CONVERTED, CONVERTED_IDX
-from scientistcloud.portal.api.data import is_idx
-from scientistcloud.portal.forms import Picture, PictureAxis
+from scientistcloud.portal.api.data import Publication, is_idx
+from scientistcloud.portal.forms import OURS, Picture, PictureAxis, metadata_of
 from scientistcloud.portal.pages.rendering import number
 from scientistcloud.portal.scans import Scan
 from scientistcloud.records import Dataset, Json
@@ -22,6 +26,7 @@ _SYMBOLS = {
 }  # fmt: skip
 
 
+MOST_ENTRIES, LONGEST_ENTRY = 500, 2000
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -90,6 +95,34 @@ def how_converted(form: Json) -> list[tuple[str, str]]:
         ("Asked for", ", ".join(f"{key} {value}" for key, value in asked.items()) or "nothing: all chosen")
     )
     return [(name, value) for name, value in known if value]
+
+
+def source_metadata(shown: Publication | None) -> list[tuple[str, str]]:
+    """What the source says of itself, as its form keeps it: names with the groups they are in, and texts.
+
+    At most `MOST_ENTRIES`, the beginning of long ones; [] where nothing is kept, and of IDX.
+    """
+    if shown is None or shown.idx:
+        return []
+    try:
+        kept = metadata_of(shown.folder, "").get("attributes", {}).get(OURS, {}).get("source_metadata") or {}
+    except NotFound:
+        return []  # being replaced at this moment
+    entries = list(islice(_entries(kept), MOST_ENTRIES))
+    # What is above all of them, such as the name of the one file, is not said of each.
+    parents = zip(*(names[:-1] for names, _ in entries), strict=False)
+    above = sum(1 for _ in takewhile(lambda level: len(set(level)) == 1, parents))
+    return [(" › ".join(names[above:]), text) for names, text in entries]
+
+
+def _entries(value: object, names: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    if isinstance(value, Mapping):
+        for name, each in value.items():
+            yield from _entries(each, (*names, str(name)))
+        return
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if text.strip():
+        yield names, text if len(text) <= LONGEST_ENTRY else f"{text[:LONGEST_ENTRY]} …"
 
 
 def _extent(axis: PictureAxis) -> str:

@@ -63,8 +63,6 @@
 
   // -- time and other axes ------------------------------------------------------------------------
 
-  const precise = (value) => Number(value.toPrecision(6)).toLocaleString(undefined, { maximumFractionDigits: 6, useGrouping: false });
-
   function sliders(scene) {
     for (const section of document.querySelectorAll("[data-slider]")) {
       const axis = panel.sliders.find((each) => each.name === section.dataset.slider);

@@ -1,4 +1,12 @@
 // What every page does: theme, local times, the search key.
+
+/** Six digits of a number; of a very large or very small one its power of ten. */
+function precise(value) {
+  const short = Number(value.toPrecision(6)), size = Math.abs(short);
+  if (size >= 1e9 || (size > 0 && size < 1e-4)) return short.toExponential();
+  return short.toLocaleString(undefined, { maximumFractionDigits: 9, useGrouping: false });
+}
+
 (() => {
   const root = document.documentElement;
 

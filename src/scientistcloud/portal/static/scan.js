@@ -6,7 +6,6 @@
   const [ROWS, COLUMNS] = known.shape;
   const missing = new Set(known.missing);
   const pressed = (buttons, chosen) => { for (const each of buttons) each.setAttribute("aria-pressed", String(each === chosen)); };
-  const precise = (value) => Number(value.toPrecision(6)).toLocaleString(undefined, { maximumFractionDigits: 6, useGrouping: false });
 
   let colours = table(known.colours[document.querySelector("#scan-colours [aria-pressed='true']").dataset.colours]);
   let how = "sum";

@@ -16,7 +16,7 @@ from scientistcloud.converters.formats.hdf5.plots import Kind, Plot, is_picture,
 from scientistcloud.converters.formats.hdf5.scan import SENSOR, scan_of
 from scientistcloud.converters.formats.hdf5.scanned import Scanned, scanned
 from scientistcloud.converters.formats.hdf5.texts import text
-from scientistcloud.converters.formats.hdf5.tree import Dataset, Missing, Tree
+from scientistcloud.converters.formats.hdf5.tree import Dataset, Group, Missing, Tree
 from scientistcloud.converters.formats.hdf5.values import READER, Values
 from scientistcloud.converters.hdf5_links import DAMAGES, damaged, survey
 from scientistcloud.errors import UnreadableSource, UnsupportedSource
@@ -193,7 +193,14 @@ class _FileOffer:
                 for name in ("title", "definition", "start_time", "end_time", "experiment_identifier", "run_number")
                 if (value := _small(entry.dataset(name))) is not None
             }
-            said[entry.path] = {**_json(entry.attributes), **texts_}
+            described = {
+                f"{name}/{word}": value
+                for name, child in entry.children.items()
+                if isinstance(child, Group) and child.nx_class in ("NXinstrument", "NXsample")
+                for word in ("name", "description", "chemical_formula", "type", "temperature")
+                if (value := _small(child.dataset(word))) is not None
+            }
+            said[entry.path] = {**_json(entry.attributes), **texts_, **described}
         return said
 
 
