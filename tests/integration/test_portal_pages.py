@@ -37,12 +37,14 @@ def formed(site: Site, tmp_path_factory: pytest.TempPathFactory) -> str:
     return site.add_form(source)
 
 
-@pytest.mark.parametrize("title", ["This machine", "Anywhere"])
+@pytest.mark.parametrize(("title", "public"), [("This machine", False), ("Anywhere", False), ("Anywhere", True)])
 def test_the_lines_of_python_on_the_page_work_as_they_stand(
-    site: Site, formed: str, title: str, tmp_path: Path
+    site: Site, formed: str, title: str, public: bool, tmp_path: Path
 ) -> None:
-    with site.program() as client:
+    site.store.datasets.describe(formed, public=public)
+    with site.stranger() if public else site.program() as client:
         page = client.get(f"/datasets/{formed}").text
+    assert ("TOKEN" in page) == (not public)
     found = re.search(rf"<h3>{title}</h3>.*?<pre[^>]*>(.*?)</pre>", page, flags=re.DOTALL)
     assert found is not None
     code = html.unescape(found[1]).replace("TOKEN", TOKEN).rstrip()

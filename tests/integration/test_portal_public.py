@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import html
+import json
 import multiprocessing
 import os
 import re
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -124,6 +126,36 @@ def test_a_public_data_set_is_looked_at_and_fetched_without_a_log_in(site: Site,
     for answer in fetched.values():
         assert "default-src 'none'" in answer.headers["content-security-policy"]
         assert "set-cookie" not in answer.headers
+
+
+def test_the_page_of_what_is_public_says_how_to_cite_and_to_fetch_it(
+    site: Site, formed: str, tmp_path: Path
+) -> None:
+    with site.stranger() as reader:
+        page = reader.get(f"/datasets/{formed}").text
+    data = re.findall(r'<script type="application/ld\+json">(.*?)</script>', page)
+    fetching = re.search(r'aria-label="Shell">(.*?)</pre>', page, flags=re.DOTALL)
+
+    assert len(data) == 1
+    assert json.loads(data[0])["name"] == HOSTILE
+    assert json.loads(data[0])["description"] == HOSTILE
+    assert f'rel="canonical" href="{site.url}/datasets/{formed}"' in page
+    assert f"url          = {{{site.url}/datasets/{formed}}}" in html.unescape(page)
+    assert fetching is not None
+    command, wget = html.unescape(fetching[1]).split("# or\n")
+    address = f"{site.url}/data/{formed}/source/field.tif"
+    assert shlex.split(command.replace("\\\n", "")) == ["curl", "-fL", "-C", "-", "-o", "./field.tif", address]
+    assert shlex.split(wget) == ["wget", "-c", address]
+
+
+def test_a_private_data_set_says_nothing_of_citing(site: Site) -> None:
+    mine = site.add_dataset("mine", description="Mine alone.")
+    with site.program() as owner:
+        page = owner.get(f"/datasets/{mine}").text
+
+    assert "Mine alone." in page
+    for part in ("ld+json", "BibTeX", "canonical", "og:title"):
+        assert part not in page
 
 
 def test_what_was_public_is_gone_for_others_at_once(site: Site, tmp_path: Path) -> None:

@@ -20,7 +20,16 @@ from scientistcloud.portal.dependencies import ChangedDataset, SeenDataset, TheR
 from scientistcloud.portal.forms import Picture, find_picture
 from scientistcloud.portal.live import Row, snapshot
 from scientistcloud.portal.pages import words
-from scientistcloud.portal.pages.facts import details, how_converted, python_of, source_metadata
+from scientistcloud.portal.pages.citing import citation, schema_org
+from scientistcloud.portal.pages.datasets import facts
+from scientistcloud.portal.pages.facts import (
+    details,
+    fetching,
+    how_converted,
+    origin_of,
+    python_of,
+    source_metadata,
+)
 from scientistcloud.portal.pages.panel import panel
 from scientistcloud.portal.pages.rendering import page
 from scientistcloud.portal.pages.scan import scan_panel
@@ -55,6 +64,14 @@ def show(
     array = picked.scan.path if picked else picture.levels[0] if picture else None
     files = store.datasets.files(dataset.uuid, after=after, limit=PAGE_FILES + 1)
     jobs = store.jobs.find(dataset_uuid=dataset.uuid, limit=100) if follows else []
+    snippets = (
+        []
+        if shown and shown.quick
+        else python_of(dataset, array, request, settings, here=follows and settings.loopback)
+    )
+    origin = origin_of(request, settings)
+    if dataset.public and (fetched := fetching(dataset, files, request, settings)):
+        snippets.append(fetched)
     return page(
         "dataset.html",
         request,
@@ -83,9 +100,9 @@ def show(
         request_id=str(uuids.uuid4()),
         files=files[:PAGE_FILES],
         more_files=files[PAGE_FILES - 1].path if len(files) > PAGE_FILES else None,
-        snippets=[]
-        if shown and shown.quick
-        else python_of(dataset, array, request, settings, here=follows and settings.loopback),
+        snippets=snippets,
+        cited=citation(dataset, origin=origin) if dataset.public else None,
+        about_it=schema_org(dataset, found, origin=origin, facts=facts(dataset)) if dataset.public else None,
         seen=live.structure if live else "",
         words=words,
         quote=quote,

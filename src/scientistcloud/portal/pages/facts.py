@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
+from urllib.parse import quote
 
 from fastapi import Request
 
@@ -16,7 +18,7 @@ from scientistcloud.portal.api.data import Publication, is_idx
 from scientistcloud.portal.forms import OURS, Picture, PictureAxis, metadata_of
 from scientistcloud.portal.pages.rendering import number
 from scientistcloud.portal.scans import Scan
-from scientistcloud.records import Dataset, Json
+from scientistcloud.records import Dataset, DatasetFile, Json
 from scientistcloud.settings import Settings
 
 _SYMBOLS = {
@@ -133,11 +135,12 @@ def _extent(axis: PictureAxis) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
-    """A few lines of Python that work as they stand."""
+    """A few lines that work as they stand."""
 
     title: str
     code: str
     note: str
+    language: str = "Python"
 
 
 def python_of(
@@ -180,15 +183,38 @@ def snippets(dataset: Dataset, array: str, request: Request, settings: Settings,
         f"data[{variable!r}]\n",
         "Needs xarray and zarr.",
     )
-    opened = (
-        f"import zarr\n\nroot = zarr.open_consolidated(\n    {f'{origin}/data/{dataset.uuid}/{CONVERTED}'!r},\n"
+    address = f"{origin}/data/{dataset.uuid}/{CONVERTED}"
+    with_token = Snippet(
+        "Anywhere",
+        "import zarr\n\n"
+        f"root = zarr.open_consolidated(\n    {address!r},\n"
+        '    storage_options={"client_kwargs": {"headers":\n        {"Authorization": "Bearer TOKEN"}}},\n)\n'
+        f"root[{array!r}][:]\n",
+        "Needs zarr, fsspec and aiohttp; TOKEN is what scientistcloud serve printed.",
     )
-    read = f")\nroot[{array!r}][:]\n"
-    needs = "Needs zarr, fsspec and aiohttp"
-    log_in = '    storage_options={"client_kwargs": {"headers":\n        {"Authorization": "Bearer TOKEN"}}},\n'
-    anywhere = (
-        Snippet("Anywhere", opened + read, f"{needs}; no token, since it is public.")
-        if dataset.public
-        else Snippet("Anywhere", opened + log_in + read, f"{needs}; TOKEN is what scientistcloud serve printed.")
+    without = Snippet(
+        "Anywhere",
+        "import xarray as xr\n\n"
+        f"data = xr.open_zarr(\n    {address!r},\n    group={level!r}, chunks=None,\n)\n"
+        f"data[{variable!r}]\n",
+        "Needs xarray, zarr, fsspec and aiohttp, and no token: it is public. The address opens in napari too.",
     )
+    anywhere = without if dataset.public else with_token
     return [on_this_machine, anywhere] if here else [anywhere]
+
+
+def fetching(
+    dataset: Dataset, files: Sequence[DatasetFile], request: Request, settings: Settings
+) -> Snippet | None:
+    """How to fetch what is public from a terminal: its file, of several all as a zip; None where there is none."""
+    if not files:
+        return None
+    path = f"source/{files[0].path}" if len(files) == 1 else "source.zip"
+    address = shlex.quote(f"{origin_of(request, settings)}/data/{dataset.uuid}/{quote(path)}")
+    name = shlex.quote(f"./{path.rpartition('/')[2]}")
+    return Snippet(
+        "Terminal",
+        f"curl -fL -C - -o {name} \\\n  {address}\n\n# or\nwget -c {address}\n",
+        "After a break the same line goes on where it was.",
+        "Shell",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from functools import cache
 from math import log10
@@ -96,6 +97,11 @@ def capitalize_first(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def paragraphs(text: str) -> list[str]:
+    """What people wrote, divided where they left a line empty."""
+    return [part.strip() for part in re.split(r"\n\s*\n", text.replace("\r\n", "\n")) if part.strip()]
+
+
 @cache
 def icon(name: str) -> Markup:
     """An icon, drawn in the colour of the text around it."""
@@ -123,6 +129,7 @@ def _environment() -> jinja2.Environment:
         instant=instant,
         moment=moment,
         capitalize_first=capitalize_first,
+        paragraphs=paragraphs,
     )
     environment.globals.update(asset=_asset, icon=icon)
     return environment

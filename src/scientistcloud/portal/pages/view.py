@@ -29,6 +29,7 @@ from scientistcloud.portal.api.events import STREAM_HEADERS, watcher
 from scientistcloud.portal.dependencies import OwnPage, SeenDataset, TheSettings, TheStore, find_dataset
 from scientistcloud.portal.forms import Picture, find_picture, pictures_of
 from scientistcloud.portal.guards import VIEWER_POLICY
+from scientistcloud.portal.pages.facts import origin_of
 from scientistcloud.portal.viewer_state import CONFIGURATION, state_of
 from scientistcloud.records import Dataset
 from scientistcloud.settings import Settings
@@ -67,8 +68,7 @@ def events(
 ) -> Response:
     """Configuration and state, once; a viewer that comes back keeps what the person did meanwhile."""
     picture, token = _picture(dataset, view, settings)
-    origin = settings.public_url.rstrip("/") or str(request.base_url).rstrip("/")
-    source = f"{origin}/view-data/{dataset.uuid}/@{token}/{quote(picture.name)}/"
+    source = f"{origin_of(request, settings)}/view-data/{dataset.uuid}/@{token}/{quote(picture.name)}/"
     messages = [] if known else [("c", CONFIGURATION), ("s", state_of(picture, source))]
 
     async def stream() -> AsyncIterator[dict[str, str]]:
