@@ -219,3 +219,28 @@ def test_what_the_files_say_of_themselves_is_shown_and_found(site: Site, tmp_pat
 def test_variables_of_one_image_are_no_series(site: Site, formed: str) -> None:
     with site.program() as client:
         assert "Next image" not in client.get(f"/datasets/{formed}").text
+
+
+def test_it_is_described_and_shared_by_forms_that_need_no_script(site: Site) -> None:
+    uuid = site.add_dataset("old", size_bytes=5)
+    with site.browser() as browser:
+        proof = {"csrf_token": site.csrf(browser)}
+        said = {"name": "new", "description": "a\r\nb", "tags": "heart, , mouse"}
+        browser.post(f"/datasets/{uuid}/describe", data=proof | said)
+        browser.post(f"/datasets/{uuid}/share", data=proof | {"public": "true"})
+        with site.stranger() as stranger:
+            seen = stranger.get(f"/datasets/{uuid}")
+            assert seen.status_code == 200
+            assert "/share" not in seen.text
+            assert "/describe" not in seen.text
+            browser.post(f"/datasets/{uuid}/share", data=proof | {"public": "false"})
+            assert stranger.get(f"/datasets/{uuid}").status_code == 404
+
+    now = site.store.datasets.get(uuid)
+    assert now is not None
+    assert (now.name, now.description.split(), now.tags, now.public) == (
+        "new",
+        ["a", "b"],
+        ("heart", "mouse"),
+        False,
+    )

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Form, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from scientistcloud.access.rules import Action, may
-from scientistcloud.datasets import retiring
+from scientistcloud.datasets import catalogue, retiring
 from scientistcloud.datasets.wanted import CONVERSION_OPTIONS
 from scientistcloud.errors import NotFound
 from scientistcloud.portal.api.data import Publication, is_idx, pictures, preview_address, publication
@@ -101,6 +101,7 @@ def show(
         files=files[:PAGE_FILES],
         more_files=files[PAGE_FILES - 1].path if len(files) > PAGE_FILES else None,
         snippets=snippets,
+        permanent=f"{origin}/datasets/{dataset.uuid}",
         cited=citation(dataset, origin=origin) if dataset.public else None,
         about_it=schema_org(dataset, found, origin=origin, facts=facts(dataset)) if dataset.public else None,
         seen=live.structure if live else "",
@@ -138,6 +139,27 @@ def remove_file(dataset: ChangedDataset, processor: TheProcessor, path: Annotate
     """Remove one file of an open data set, and back to the others."""
     processor.remove_file(dataset.uuid, path)
     return RedirectResponse(f"/datasets/{dataset.uuid}#files", HTTPStatus.SEE_OTHER)
+
+
+@router.post("/datasets/{uuid}/share")
+def share(dataset: ChangedDataset, store: TheStore, public: Annotated[bool, Form()]) -> Response:
+    """Show it to everybody, or to its owner alone, and back to its page."""
+    catalogue.describe(store, dataset.uuid, public=public)
+    return RedirectResponse(f"/datasets/{dataset.uuid}", HTTPStatus.SEE_OTHER)
+
+
+@router.post("/datasets/{uuid}/describe")
+def describe(
+    dataset: ChangedDataset,
+    store: TheStore,
+    name: Annotated[str, Form()],
+    description: Annotated[str, Form()] = "",
+    tags: Annotated[str, Form(description="With commas between them")] = "",
+) -> Response:
+    """Write its name, description and tags, and back to its page."""
+    each = [tag.strip() for tag in tags.split(",")]
+    catalogue.describe(store, dataset.uuid, name=name, description=description, tags=[tag for tag in each if tag])
+    return RedirectResponse(f"/datasets/{dataset.uuid}", HTTPStatus.SEE_OTHER)
 
 
 @router.post("/datasets/{uuid}/delete")
