@@ -361,7 +361,9 @@ def test_log_in_cancel_and_retry_work_without_a_script(browser: Browser, served:
     browsing = Browsing(browser, served, java_script_enabled=False)
     try:
         page = browsing.page
+        browsing.expected.append(uuid)  # a 404 to whoever has not logged in
         browsing.open(f"/datasets/{uuid}")
+        page.locator("main").get_by_role("link", name="Log in").click()
         page.fill("#token", served.token)
         page.click("button[type=submit]")
         page.wait_for_url(f"**/datasets/{uuid}")

@@ -146,5 +146,5 @@ def test_a_stranger_and_a_form_without_a_scan_get_nothing(site: Site, address: s
     flat = site.add_form(tmp_path / "flat.tif")
 
     with site.stranger() as stranger, site.program() as program:
-        assert stranger.get(f"{address}/frame?rows=0&columns=0").status_code == 401
+        assert stranger.get(f"{address}/frame?rows=0&columns=0").status_code == 404
         assert program.get(f"/scan-data/{flat}/@1/frame?rows=0&columns=0").status_code == 404
