@@ -199,6 +199,14 @@ def test_ten_thousand_files_go_through_the_page_without_freezing_it_and_resume(
     page.set_input_files("#folder", folder, timeout=600_000)
     page.get_by_text("waits for the connection").wait_for(timeout=600_000)
     assert page.evaluate("longest") < 5000
+    with served.client() as client:
+
+        def some_have_arrived() -> None:  # the page may wait while the first batches are still on their way
+            page.wait_for_timeout(100)  # the browser is listened to meanwhile
+            (dataset,) = client.datasets(text="ten thousand")
+            assert list(client.files(dataset["uuid"]))
+
+        until(some_have_arrived)
     page.unroute_all(behavior="ignoreErrors")
     browsing.open("/")
     page.get_by_text("drop it again to go on").wait_for()
