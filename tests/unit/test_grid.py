@@ -42,6 +42,21 @@ def test_a_shard_of_a_volume_is_32_mib_of_chunks() -> None:
     assert shard_of((3, 20_000, 20_000), (3, 256, 256), item_bytes=1) == (3, 2048, 4096)
 
 
+@pytest.mark.parametrize(
+    ("source_chunk", "shard"),
+    [
+        ((256, 16, 16), (256, 256, 256)),
+        ((100, 100, 100), (128, 256, 512)),
+        ((1, 1024, 1024), (64, 512, 512)),
+        ((4096, 1024, 1024), (4096, 64, 64)),
+    ],
+)
+def test_a_shard_is_as_deep_as_the_blocks_of_its_source(
+    source_chunk: tuple[int, ...], shard: tuple[int, ...]
+) -> None:
+    assert shard_of((4096, 1024, 1024), (64, 64, 64), item_bytes=2, source_chunk=source_chunk) == shard
+
+
 def test_a_shard_takes_many_time_steps_of_a_small_image() -> None:
     assert shard_of((1000, 64, 64), (1, 64, 64), item_bytes=2) == (1000, 64, 64)
 
@@ -53,7 +68,9 @@ def test_a_shard_consists_of_whole_chunks_and_is_no_larger_than_needed(
 ) -> None:
     chunk = tuple(data.draw(st.integers(1, n)) for n in shape)
 
-    shard = shard_of(shape, chunk, item_bytes=8)
+    block = data.draw(st.none() | st.tuples(*[st.integers(1, n) for n in shape]))
+
+    shard = shard_of(shape, chunk, item_bytes=8, source_chunk=block)
 
     for s, c, n in zip(shard, chunk, shape, strict=True):
         assert s % c == 0

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from scientistcloud.omezarr.codec import Codec
 from scientistcloud.omezarr.image import Array
 from scientistcloud.omezarr.metadata import array_document
-from scientistcloud.omezarr.shards import ShardedArray, crc32c
+from scientistcloud.omezarr.shards import ShardedArray, crc32c, write_chunks
 
 DTYPES = (
     "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32",
@@ -70,6 +70,26 @@ def test_every_bit_is_read_back(made: tuple[Array, tuple[int, ...], tuple[int, .
         spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path)}}
         assert bits(ts.open(spec, open=True).result().read().result()) == bits(values)
         assert bits(np.asarray(zarr.open_array(path, mode="r")[...])) == bits(values)
+
+
+@given(arrays(), st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_so_it_is_from_chunks_that_are_files(
+    made: tuple[Array, tuple[int, ...], tuple[int, ...]], scalar: bool
+) -> None:
+    values, chunk, _ = made
+    if scalar:
+        values, chunk = values.reshape(-1)[:1].reshape(()), ()
+    with TemporaryDirectory() as folder:
+        document = array_document(
+            shape=values.shape, dtype=values.dtype, chunk=chunk, shard=None, codec=Codec("zstd"),
+            dims=[f"d{i}" for i in range(values.ndim)], fill=1, attributes={},
+        )  # fmt: skip
+        Path(folder, "zarr.json").write_text(json.dumps(document))
+        write_chunks(Path(folder), values, chunk=chunk, codec=Codec("zstd"))
+        spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": folder}}
+        assert bits(ts.open(spec, open=True).result().read().result()) == bits(values)
+        assert bits(np.asarray(zarr.open_array(folder, mode="r")[...])) == bits(values)
 
 
 @pytest.mark.parametrize("fill", [0, 7])

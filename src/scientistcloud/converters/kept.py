@@ -23,7 +23,7 @@ import numpy as np
 
 from scientistcloud.omezarr.image import Array, Region
 
-KEPT_BYTES = 48 << 20
+KEPT_BYTES = 24 << 20
 """So much is kept in memory."""
 _ROOM = 4  # the file takes at most a fifth of what is free: the output lies on the same disk
 

@@ -11,10 +11,10 @@ from scientistcloud.omezarr.plan import Variable
 from scientistcloud.omezarr.streaming import cores
 
 SLAB_BYTES = 128 << 20
-"""A slab is at most so large, however much memory there is; smaller where the source's blocks are."""
-HELD_BYTES = 64 << 20
+"""A slab, with a large block that is decoded for it, is at most so large, however much memory there is."""
+HELD_BYTES = 48 << 20
 """Of level 0 so much is held at a time, or one slab: more makes it no faster."""
-PIECE_BYTES = 8 << 20
+PIECE_BYTES = 4 << 20
 _LARGE_BYTES = 64 << 20  # smaller blocks fit as well as the rest does
 _PROCESS_BYTES = 140 << 20  # the interpreter and the libraries, with every reader loaded
 
@@ -53,9 +53,10 @@ def budgeted(variable: Variable, memory_bytes: int) -> tuple[Walk, int]:
     # A core holds a piece as it is read and as it is decoded, a shard's half, a chunk and the same compressed.
     scratch_bytes = 2 * piece_bytes + SHARD_BYTES // 4 + 3 * prod(variable.chunks[0]) * item
     room = memory_bytes - _PROCESS_BYTES - cores() * scratch_bytes
+    slab_bytes = SLAB_BYTES
     if (block_bytes := _block_bytes(image)) > piece_bytes:
         room -= _decoding_bytes(block_bytes)
-    slab_bytes = SLAB_BYTES
+        slab_bytes = max(SHARD_BYTES, SLAB_BYTES - block_bytes)
     while True:
         walk = walk_of(
             image.shape,

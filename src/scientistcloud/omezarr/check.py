@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorstore as ts
 
 from scientistcloud.errors import SourceError, UnreadableSource
 from scientistcloud.omezarr.grid import Box, grown
@@ -109,6 +108,8 @@ def _ome(group: Path) -> Mapping[str, Any]:
 
 def opened(path: Path) -> Any:
     """The array at `path`, to be read. Raises `BrokenStore`."""
+    import tensorstore as ts  # 20 MiB, which a conversion does without while it holds most
+
     spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path)}}
     try:
         return ts.open(spec, open=True, read=True).result()

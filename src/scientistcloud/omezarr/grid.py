@@ -50,20 +50,26 @@ def _chunk_of(image: Image) -> Box:
 
 
 def shard_of(
-    shape: Sequence[int], chunk: Sequence[int], *, item_bytes: int, within: Sequence[int] | None = None
+    shape: Sequence[int],
+    chunk: Sequence[int],
+    *,
+    item_bytes: int,
+    source_chunk: Sequence[int] | None = None,
+    within: Sequence[int] | None = None,
 ) -> Box:
     """The shard of a level: `chunk` doubled in x and y in turn, then z, then the rest, up to `SHARD_BYTES`.
 
-    `within`: the shard of level 0, which that of a coarser level exceeds along no axis. A coarser shard that was
-    deeper would be half full for that much longer while the source is read.
+    Where the source's blocks are deeper than `chunk`, it is first doubled to their depth: shards beside each other
+    then do not wait for the same blocks. `within`: the shard of level 0, which that of a coarser level exceeds
+    along no axis. A coarser shard that was deeper would be half full for that much longer while the source is read.
     """
     shard = list(chunk)
     most = [-(-n // c) * c for n, c in zip(shape, chunk, strict=True)]
     if within is not None:
         most = [min(m, max(c, w // c * c)) for m, c, w in zip(most, chunk, within, strict=True)]
 
-    def double(axes: Sequence[int]) -> None:
-        while open_ := [i for i in axes if shard[i] < most[i]]:
+    def double(axes: Sequence[int], to: Sequence[int]) -> None:
+        while open_ := [i for i in axes if shard[i] < min(most[i], to[i])]:
             i = min(open_, key=lambda i: (shard[i], -i))
             wider = min(2 * shard[i], most[i])
             if prod(shard) // shard[i] * wider * item_bytes > SHARD_BYTES:
@@ -71,9 +77,11 @@ def shard_of(
             shard[i] = wider
 
     axes = range(len(shape))
-    double(axes[-2:])
     for i in reversed(axes[:-2]):
-        double([i])
+        double([i], source_chunk or chunk)
+    double(axes[-2:], most)
+    for i in reversed(axes[:-2]):
+        double([i], most)
     return tuple(shard)
 
 

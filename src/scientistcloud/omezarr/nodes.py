@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorstore as ts
 
 from scientistcloud import __version__
 from scientistcloud.omezarr import metadata
@@ -17,6 +16,7 @@ from scientistcloud.omezarr.codec import Codec
 from scientistcloud.omezarr.coordinates import at_level, is_northward
 from scientistcloud.omezarr.image import Array, Coordinate, Source
 from scientistcloud.omezarr.plan import Variable
+from scientistcloud.omezarr.shards import write_chunks
 from scientistcloud.records import Json
 
 
@@ -72,19 +72,20 @@ def _write_coordinate(folder: Path, coordinate: Coordinate) -> dict[str, Any]:
     values: Array = np.asarray(coordinate.values)
     values = values.astype(values.dtype.newbyteorder("="), order="C", copy=False)
     longest = 1 << 20 if values.ndim == 1 else 1024
+    chunk = tuple(min(n, longest) for n in values.shape)
+    codec = Codec("zstd")
     document = metadata.array_document(
         shape=values.shape,
         dtype=values.dtype,
-        chunk=[min(n, longest) for n in values.shape],
+        chunk=chunk,
         shard=None,
-        codec=Codec("zstd"),
+        codec=codec,
         dims=coordinate.dims,
         fill=0,
         attributes=metadata.coordinate_attributes(coordinate),
     )
     write_json(folder / coordinate.name / "zarr.json", document)
-    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(folder / coordinate.name)}}
-    ts.open(spec, open=True).result().write(values).result()
+    write_chunks(folder / coordinate.name, values, chunk=chunk, codec=codec)
     return document
 
 

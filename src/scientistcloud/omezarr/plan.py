@@ -89,7 +89,8 @@ def planned(reader: Reader, group: Group, member: Member, options: WriteOptions)
     chunks = tuple(
         tuple(min(c, n) for c, n in zip(member.chunk, level.shape, strict=True)) for level in member.levels
     )
-    finest = shard_of(member.image.shape, chunks[0], item_bytes=member.image.dtype.itemsize)
+    item_bytes, source_chunk = member.image.dtype.itemsize, member.image.source_chunk
+    finest = shard_of(member.image.shape, chunks[0], item_bytes=item_bytes, source_chunk=source_chunk)
     if options.shard is not None:
         finest = _asked_shard(finest, options.shard, chunks[0])
     return Variable(
@@ -99,9 +100,7 @@ def planned(reader: Reader, group: Group, member: Member, options: WriteOptions)
         codec=choose(samples, options.codec),
         chunks=chunks,
         shards=tuple(
-            finest
-            if k == 0
-            else shard_of(level.shape, chunk, item_bytes=member.image.dtype.itemsize, within=finest)
+            finest if k == 0 else shard_of(level.shape, chunk, item_bytes=item_bytes, within=finest)
             for k, (level, chunk) in enumerate(zip(member.levels, chunks, strict=True))
         ),
     )

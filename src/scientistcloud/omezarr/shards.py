@@ -51,8 +51,8 @@ class ShardedArray:
         file = None
         try:
             for place in product(*(range(s // c) for s, c in zip(self.shard, self.chunk, strict=True))):
-                chunk = self._chunk(values, place, nothing)
-                if chunk is None or _same_bits(chunk, nothing):
+                chunk = _chunk_at(place, values, nothing)
+                if _same_bits(chunk, nothing):
                     places += _ABSENT, _ABSENT
                     continue
                 encoded = self.codec.encode(chunk)
@@ -71,17 +71,24 @@ class ShardedArray:
                 file.close()
         return path
 
-    def _chunk(self, values: Array, place: Box, nothing: Array) -> Array | None:
-        """The values of a chunk, padded; None where it lies beyond the array's end."""
-        start = [p * c for p, c in zip(place, self.chunk, strict=True)]
-        if any(a >= n for a, n in zip(start, values.shape, strict=True)):
-            return None
-        part = values[tuple(slice(a, a + c) for a, c in zip(start, self.chunk, strict=True))]
-        if part.shape == self.chunk:
-            return np.ascontiguousarray(part)
-        whole = nothing.copy()
-        whole[tuple(slice(0, n) for n in part.shape)] = part
-        return whole
+
+def write_chunks(folder: Path, values: Array, *, chunk: Box, codec: Codec) -> None:
+    """Write all `values` of a small array, whose `zarr.json` in `folder` knows no shards: a file for each chunk."""
+    beyond = np.zeros(chunk, values.dtype)
+    for place in product(*(range(-(-n // c)) for n, c in zip(values.shape, chunk, strict=True))):
+        path = folder.joinpath("c", *map(str, place))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(codec.encode(_chunk_at(place, values, beyond)))
+
+
+def _chunk_at(place: Box, values: Array, nothing: Array) -> Array:
+    """One chunk of `values`, padded with `nothing`, which has its shape; all of it beyond their end."""
+    part = values[tuple(slice(p * c, (p + 1) * c) for p, c in zip(place, nothing.shape, strict=True))]
+    if part.shape == nothing.shape:
+        return np.ascontiguousarray(part)
+    whole = nothing.copy()
+    whole[tuple(slice(0, n) for n in part.shape)] = part
+    return whole
 
 
 def _write_all(file: Any, data: bytes) -> None:
