@@ -126,6 +126,48 @@ def test_a_file_behind_a_harmless_view_is_looked_through_too(path: Path, secret:
         open_source(path)
 
 
+def test_a_chain_from_a_view_through_links_is_looked_through_to_its_end(path: Path, secret: Path) -> None:
+    """The library follows what a view is made of by itself, links included."""
+    for name, leads_to in (("third.h5", f"{secret}.h5"), ("second.h5", "third.h5")):
+        with h5py.File(path.parent / name, "w") as file:
+            file["v"] = h5py.ExternalLink(leads_to, "/v")
+    with h5py.File(path, "r+") as file:
+        seen_in(file, "second.h5")
+
+    with h5py.File(path) as file:
+        assert file["w"][0, 0] == 42  # so it is with the library alone
+    with pytest.raises(UnsafeSource, match=r"third\.h5 names another file"):
+        open_source(path)
+
+
+def test_each_file_of_a_view_by_a_pattern_is_looked_through(path: Path, secret: Path) -> None:
+    for number in range(3):
+        with h5py.File(path.parent / f"part{number}.h5", "w") as file:
+            file["v"] = h5py.ExternalLink(f"{secret}.h5", "/v") if number == 2 else np.zeros((1, 4, 5), "u1")
+    with h5py.File(path, "r+") as file:
+        seen_by_a_pattern(file, "part%b.h5")
+
+    with pytest.raises(UnsafeSource, match=r"part2\.h5 names another file"):
+        open_source(path)
+
+
+def test_a_file_behind_a_view_and_a_link_is_not_taken_from_the_working_folder(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with h5py.File(tmp_path / "part.h5", "w") as file:
+        file["v"] = np.full((4, 5), 42, np.uint8)
+    with h5py.File(path.parent / "second.h5", "w") as file:
+        file["v"] = h5py.ExternalLink("part.h5", "/v")
+    with h5py.File(path, "r+") as file:
+        seen_in(file, "second.h5")
+    monkeypatch.chdir(tmp_path)
+
+    with h5py.File(path) as file:
+        assert file["w"][0, 0] == 42
+    with pytest.raises(UnreadableSource, match=r"part\.h5 is missing"):
+        open_source(path)
+
+
 def test_a_file_of_that_name_in_the_working_folder_is_not_taken(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

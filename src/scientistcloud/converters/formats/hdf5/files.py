@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 
 import h5py
 
 from scientistcloud.converters.hdf5_chunks import Segment
-from scientistcloud.converters.hdf5_links import ALONE, DAMAGES, damaged, resolved, survey
+from scientistcloud.converters.hdf5_links import ALONE, DAMAGES, Outside, damaged, resolved, survey
 from scientistcloud.errors import UnreadableSource, UnsupportedSource
 
 
@@ -23,12 +25,16 @@ class OpenFile:
     state: tuple[int, int]
     #: External links by the address of their group and their name: where below the root each leads.
     links: dict[tuple[int, str], Path] = field(default_factory=dict)
+    #: The files that its virtual data sets are made of.
+    seen: list[Path] = field(default_factory=list)
     #: Virtual data sets by their address: files that they are made of and that are missing.
     lacking: dict[int, list[str]] = field(default_factory=dict)
     #: Data sets whose values lie in other files, by their address: where, in order.
     stored: dict[int, list[Segment]] = field(default_factory=dict)
     #: Something in it is a view.
     views: bool = False
+    #: The library may follow its links: it has a view, or is seen by one.
+    followed: bool = False
     #: All files that it names.
     parts: set[Path] = field(default_factory=set)
 
@@ -69,39 +75,21 @@ class Files:
         self._root = root
         self._opened: dict[Path, OpenFile] = {}
 
-    def open(self, path: Path) -> OpenFile:
-        """The file `path`, which lies below the root.
+    def open(self, path: Path, *, followed: bool = False) -> OpenFile:
+        """The file `path`, which lies below the root; `followed` where the library may follow its links by itself.
 
         Raises `UnreadableSource` for one that does not open, `UnsafeSource` where it, or a file that it is made of,
         names a file outside the root.
         """
-        known = self._opened.get(path.resolve())
-        if known is not None:
-            return known
-        found = survey(path)
-        opened = _open(path)
-        opened.views = found.views
-        self._opened[path.resolve()] = opened
-        for named in found.outside:
-            target = resolved(named, by=path, root=self._root)
-            opened.parts.add(target.resolve())
-            if named.kind == "storage":
-                segments = opened.stored.setdefault(named.address, [])
+        opened = self._opened.get(path.resolve()) or self._add(path)
+        if (followed or opened.views) and not opened.followed:
+            opened.followed = True
+            for target in {*opened.seen, *opened.links.values()}:
                 if target.is_file():
-                    segment = Segment.of(target, offset=named.offset, size=named.size)
-                    segments.append(segment)
-                else:
-                    opened.lacking.setdefault(named.address, []).append(named.filename)
-                continue
-            if named.kind == "link":
-                opened.links[named.address, named.where.rsplit("/", 1)[-1]] = target
-                continue
-            # The library itself follows what a view is made of: all of that has to be looked through before.
-            target = target.with_name(target.name.replace("%b", "0"))
-            if target.is_file():
-                self.open(target)
-            else:
-                opened.lacking.setdefault(named.address, []).append(named.filename)
+                    self.open(target, followed=True)
+                elif (stray := Path(os.path.relpath(target, path.parent))).is_file():
+                    # What is missing beside the file, the library takes from the working folder.
+                    raise UnreadableSource(f"{stray} is missing, which {path.name} is made of; upload it as well")
         for each in self._opened.values():
             if (each.views and opened.stored) or (opened.views and each.stored):
                 raise UnsupportedSource(
@@ -109,6 +97,39 @@ class Files:
                     f"would look for that file itself; send {ALONE}"
                 )
         return opened
+
+    def _add(self, path: Path) -> OpenFile:
+        found = survey(path)
+        opened = self._opened[path.resolve()] = _open(path)
+        opened.views = found.views
+        for named in found.outside:
+            target = resolved(named, by=path, root=self._root)
+            opened.parts.add(target.resolve())
+            match named.kind:
+                case "storage":
+                    segments = opened.stored.setdefault(named.address, [])
+                    if target.is_file():
+                        segments.append(Segment.of(target, offset=named.offset, size=named.size))
+                    else:
+                        opened.lacking.setdefault(named.address, []).append(named.filename)
+                case "link":
+                    opened.links[named.address, named.where.rsplit("/", 1)[-1]] = target
+                case _:
+                    seen = list(self._seen(named, by=path))
+                    opened.seen += seen
+                    opened.parts.update(each.resolve() for each in seen)
+                    if not seen:
+                        opened.lacking.setdefault(named.address, []).append(named.filename)
+        return opened
+
+    def _seen(self, named: Outside, *, by: Path) -> Iterator[Path]:
+        """The files that a view is made of and that are there: one; with `%b` in its name one after the other."""
+        for block in count() if "%b" in named.filename else [0]:
+            one = replace(named, filename=named.filename.replace("%b", str(block)))
+            target = resolved(one, by=by, root=self._root)
+            if not target.is_file():
+                return
+            yield target
 
     def all(self) -> list[OpenFile]:
         return list(self._opened.values())
