@@ -318,20 +318,24 @@ RED, GREEN, BLUE = (0.4361, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 
 
 
 @pytest.mark.parametrize(
-    ("icc", "seen"),
-    [(a_profile(GREEN, RED, BLUE), (1, 0, 2)), (a_profile(GREEN, RED, BLUE)[:300], (0, 1, 2))],
-    ids=["whole", "damaged"],
+    ("name", "icc", "seen"),
+    [
+        pytest.param("a.png", a_profile(GREEN, RED, BLUE), (1, 0, 2), id="whole"),
+        pytest.param("a.png", a_profile(GREEN, RED, BLUE)[:300], (0, 1, 2), id="damaged"),
+        pytest.param("a.tif", a_profile(GREEN, RED, BLUE), (1, 0, 2), id="tiff"),
+    ],
 )
 def test_the_preview_heeds_a_colour_profile_and_the_values_stay(
-    icc: bytes, seen: tuple[int, ...], tmp_path: Path
+    name: str, icc: bytes, seen: tuple[int, ...], tmp_path: Path
 ) -> None:
     """By this profile, what is stored as red is green on a usual screen."""
     stored = np.zeros((60, 90, 3), np.uint8)
     stored[:, :30], stored[:, 30:60], stored[:, 60:] = (220, 40, 90), (30, 200, 60), (120, 121, 40)
-    Picture.fromarray(stored).save(tmp_path / "a.png", icc_profile=icc)
+    Picture.fromarray(stored).save(tmp_path / name, icc_profile=icc)
 
-    convert(tmp_path / "a.png", tmp_path / "a.ome.zarr", preview=tmp_path / "a.webp")
+    form = convert(tmp_path / name, tmp_path / "a.ome.zarr", preview=tmp_path / "a.webp")
 
+    assert any("the profile 'turned'" in warning for warning in form["warnings"]) == (len(icc) > 300)
     with Picture.open(tmp_path / "a.webp") as made:
         middles = np.array(made.convert("RGB")).astype(int)[30, [15, 45, 75]]
         assert "icc_profile" not in made.info
@@ -339,6 +343,30 @@ def test_the_preview_heeds_a_colour_profile_and_the_values_stay(
     np.testing.assert_array_equal(
         zarr.open_array(tmp_path / "a.ome.zarr/0/image", mode="r")[...], np.moveaxis(stored, -1, 0)
     )
+
+
+# Linear light to XYZ under D65: Adobe RGB (1998), version 2005-05, 4.3.5.3; IEC 61966-2-1.
+ADOBE = np.array([(0.57667, 0.18556, 0.18823), (0.29734, 0.62736, 0.07529), (0.02703, 0.07069, 0.99134)])
+SRGB = np.array([(0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505)])
+
+
+@pytest.mark.parametrize("how", ["R03", "colour space 2"])
+def test_the_preview_heeds_adobe_rgb_that_exif_alone_tells_of(how: str, tmp_path: Path) -> None:
+    stored = np.full((64, 64, 3), (110, 140, 90), np.uint8)
+    said = Picture.Exif()
+    said.get_ifd(0x8769)[0xA001] = 2 if how == "colour space 2" else 0xFFFF
+    if how == "R03":
+        said.get_ifd(0x8769)[0xA005] = {1: "R03"}
+    Picture.fromarray(stored).save(tmp_path / "a.jpg", exif=said, quality=95)
+
+    form = convert(tmp_path / "a.jpg", tmp_path / "a.ome.zarr", preview=tmp_path / "a.webp")
+
+    light = np.linalg.solve(SRGB, ADOBE @ (stored[0, 0] / 255) ** (563 / 256))
+    wanted = 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    with Picture.open(tmp_path / "a.webp") as made:
+        assert np.abs(np.array(made)[32, 32] - wanted).max() < 4
+    assert np.abs(wanted - stored[0, 0]).max() > 12  # red, which is 90 in sRGB
+    assert any("Adobe RGB (1998)" in warning for warning in form["warnings"])
 
 
 def test_a_grey_photograph_is_shown_in_grey(tmp_path: Path) -> None:

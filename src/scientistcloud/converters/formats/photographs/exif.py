@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from PIL import ExifTags, ImageCms
+from PIL import ExifTags
 from PIL.Image import Exif
 
+from scientistcloud.converters import colours
 from scientistcloud.converters.formats.photographs.header import Header
 from scientistcloud.records import Json
 
@@ -40,8 +41,8 @@ class Details:
     #: The camera's maker and model.
     make: str = ""
     model: str = ""
-    #: Name of the colour profile where it is not sRGB; else empty.
-    profile: str = ""
+    #: The ICC profile of its colours; that of Adobe RGB where EXIF alone says so.
+    icc: bytes = b""
     #: `latitude` and `longitude` in degrees, `altitude` in metres above the sea; as many as are known.
     place: Mapping[str, float] = field(default_factory=dict)
     #: Everything, as JSON.
@@ -50,27 +51,28 @@ class Details:
 
 def details(header: Header, path: Path) -> Details:
     """Of the photograph at `path`. What cannot be understood is left out: the picture is what matters."""
-    main, photo, gps = _tags(header, path)
+    main, photo, gps, interop = _tags(header, path)
+    icc = header.icc or (colours.adobe_rgb() if _is_adobe(photo, interop) else b"")
     orientation = main.get(0x0112)
     place = _place(gps)
     metadata = {
         "exif": {**_named(main, ExifTags.TAGS), **_named(photo, ExifTags.TAGS)},
         "gps": {**place, **_named(gps, ExifTags.GPSTAGS)},
         "xmp": xmp(header.xmp),
-        "icc_profile": (profile := _profile(header.icc)),
+        "icc_profile": colours.name_of(icc),
     }
     return Details(
         orientation=orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1,
         make=_text(main.get(0x010F)),
         model=_text(main.get(0x0110)),
-        profile="" if "srgb" in profile.lower() else profile,
+        icc=icc,
         place=place,
         metadata={key: value for key, value in metadata.items() if value},
     )
 
 
-def _tags(header: Header, path: Path) -> tuple[dict[int, Any], dict[int, Any], dict[int, Any]]:
-    """The main directory, the photograph's own and that of its place, as far as they can be read."""
+def _tags(header: Header, path: Path) -> tuple[dict[int, Any], ...]:
+    """The main directory, the photograph's own, its place's and its colours', as far as they can be read."""
     exif = Exif()
     with warnings.catch_warnings(), path.open("rb") as file:
         warnings.simplefilter("ignore")  # of tags that are said to lie beyond the end
@@ -79,9 +81,9 @@ def _tags(header: Header, path: Path) -> tuple[dict[int, Any], dict[int, Any], d
                 exif.load_from_fp(file)
             elif header.exif:
                 exif.load(b"Exif\0\0" + header.exif)
-            return dict(exif), dict(exif.get_ifd(0x8769)), dict(exif.get_ifd(0x8825))
+            return (dict(exif), *(dict(exif.get_ifd(each)) for each in (0x8769, 0x8825, 0xA005)))
         except _BROKEN:
-            return {}, {}, {}
+            return {}, {}, {}, {}
 
 
 def xmp(packet: bytes) -> dict[str, str]:
@@ -157,11 +159,6 @@ def _place(gps: Mapping[int, Any]) -> dict[str, float]:
     return found
 
 
-def _profile(icc: bytes) -> str:
-    """The profile's name for people; empty where there is none that can be read."""
-    if not icc:
-        return ""
-    try:
-        return " ".join(ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(icc))).split())
-    except (*_BROKEN, ImageCms.PyCMSError):
-        return ""
+def _is_adobe(photo: Mapping[int, Any], interop: Mapping[int, Any]) -> bool:
+    """Cameras say so by the rules for file systems (DCF 2.0), or by a value of their own."""
+    return _text(interop.get(1)).strip("\0 ") == "R03" or photo.get(0xA001) == 2

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import PIL
 
+from scientistcloud.converters import colours
 from scientistcloud.converters.choice import unique
 from scientistcloud.converters.contract import ReadOptions
 from scientistcloud.converters.formats.photographs import jpeg, mapir, png, tiff
@@ -131,7 +132,7 @@ class PhotographReader:
             dtype=header.dtype,
             attributes=attributes,
             rgb=header.samples in (1, 3, 4),
-            icc=header.icc if of is None else b"",
+            icc=said.icc if of is None else b"",
             series=series,
         )
         if isinstance(samples, int):
@@ -172,10 +173,7 @@ class PhotographReader:
                 turned.setdefault(f"{SAID[orientation]}, as EXIF asks", []).append(self._gallery.name(number))
             for note in self._gallery.headers[number].notes:
                 turned.setdefault(note, []).append(self._gallery.name(number))
-            if profile := self._details[number].profile:
-                text = (
-                    f"its colours are of the profile {profile!r}, which the preview heeds and the viewer does not"
-                )
+            if text := colours.said_of(self._details[number].icc):
                 turned.setdefault(text, []).append(self._gallery.name(number))
             if self._gallery.headers[number].samples in (2, 4) and sensor == "MAPIR":
                 turned.setdefault("its alpha is left out", []).append(self._gallery.name(number))

@@ -12,6 +12,7 @@ import imagecodecs
 import numpy as np
 import tifffile
 
+from scientistcloud.converters import colours
 from scientistcloud.converters.choice import check_plausible, rank, reason, unique
 from scientistcloud.converters.formats.tiff.axes import Meaning, meaning
 from scientistcloud.converters.formats.tiff.calibration import Calibration, calibration, channels, is_rgb
@@ -21,7 +22,7 @@ from scientistcloud.converters.formats.tiff.parts import Collector, Part
 from scientistcloud.converters.formats.tiff.planes import PageReader
 from scientistcloud.converters.formats.tiff.series import BROKEN, listening
 from scientistcloud.converters.formats.tiff.stack import Stack, View
-from scientistcloud.converters.formats.tiff.tags import indices, metadata, nodata, oddities
+from scientistcloud.converters.formats.tiff.tags import indices, metadata, nodata, oddities, profile
 from scientistcloud.errors import UnreadableSource
 from scientistcloud.omezarr.image import Array, Axis, AxisKind, Channel, Image, Reduction, Region, Source
 
@@ -99,6 +100,9 @@ def _images(part: Part, broken: str | None, said: list[str]) -> list[tuple[Image
         names = " and ".join(name for _, name in roles.split)
         said.append(f"{part.label} has more axes than an image may have: one image for each {names}")
     shown, rgb = _channels(part, roles, known)
+    icc = profile(series.page) if rgb else b""
+    if text := colours.said_of(icc):
+        said.append(f"{part.label}: {text}")
     values, fill = _fill(part, place, said)
     made = []
     for word, fixed in roles.views(stack):
@@ -113,6 +117,7 @@ def _images(part: Part, broken: str | None, said: list[str]) -> list[tuple[Image
             coordinates=place.coordinates if place else (),
             channels=shown,
             rgb=rgb,
+            icc=icc,
             transposed=roles.transposed(),
             source_chunk=_chunk(stack, roles),
         )

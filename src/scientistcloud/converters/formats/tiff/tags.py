@@ -15,6 +15,7 @@ from scientistcloud.records import Json
 _PLACES = {273, 279, 288, 289, 324, 325, 330, 347, 34665, 34853, 50838, 50839}
 _LONGEST_TEXT = 1 << 18
 _LONGEST_LIST = 3 * 256
+_LONGEST_PROFILE = 4 << 20
 
 
 def nodata(page: tifffile.TiffPage, dtype: np.dtype[Any]) -> tuple[Any, str | None]:
@@ -47,6 +48,12 @@ def indices(page: tifffile.TiffPage) -> bool:
         return True
     brightness = palette.astype(np.int64).sum(axis=0)
     return not bool((np.diff(brightness) >= 0).all() and (palette == palette[0]).all())
+
+
+def profile(page: tifffile.TiffPage) -> bytes:
+    """The ICC profile of the page's colours; empty where there is none."""
+    tag = page.tags.get(34675)
+    return bytes(tag.value) if tag is not None and tag.count <= _LONGEST_PROFILE else b""
 
 
 def oddities(page: tifffile.TiffPage) -> list[str]:
