@@ -171,6 +171,12 @@ class JobStore(Protocol):
     def wait(self, seconds: float) -> bool:
         """Sleep until a job may have become claimable, or `seconds` have passed; whether woken."""
 
+    def rouse(self) -> None:
+        """Have every `wait` of this process return at once; where a thread does not wait now, its next one.
+
+        Not in a signal handler: what it interrupts may hold a lock.
+        """
+
     def claimable(self) -> Sequence[str]:
         """The ids of the jobs that claims look at now, whoever claims; for checks, it reads them all."""
 

@@ -29,6 +29,7 @@ from scientistcloud.records import ConversionTarget, Dataset, DatasetStatus, Job
 from scientistcloud.settings import Settings, read_settings
 
 GENEROUS_SECONDS = 60.0
+NEVER_SECONDS = 1000.0
 SHORT_LEASE_SECONDS = 1.5
 PIECES = 20
 
@@ -37,11 +38,13 @@ import os, sys
 from scientistcloud import BackgroundService, logs, open_store
 from scientistcloud.database.sqlite import locking
 from scientistcloud.errors import ScientistCloudError
+from scientistcloud.service import background
 from scientistcloud.settings import read_settings
 
 settings = read_settings()
 logs.configure(settings.log_format)
-locking.PATIENCE_SECONDS = float(os.environ.get("LOCK_PATIENCE_SECONDS", locking.PATIENCE_SECONDS))
+locking.PATIENCE_SECONDS = float(os.environ["LOCK_PATIENCE_SECONDS"])
+background.LOOK_SECONDS = float(os.environ["LOOK_SECONDS"])
 try:
     BackgroundService(
         open_store(settings.store_url), data_dir=settings.data_dir, worker_id=sys.argv[1], slots=int(sys.argv[2]),
@@ -118,12 +121,14 @@ class Site:
         tasks: tuple[str, ...] = ("service_tasks:Trial",),
         on: Sequence[str] = (),
         lock_patience_seconds: float = 5.0,
+        look_seconds: float = 1.0,
         **settings: object,
     ) -> WorkerProcess:
         """A worker that has come up or failed. Without `tasks` it is the command, with all that is installed.
 
         `on`: words before the command that make another host of this one. `lock_patience_seconds`: after which an
-        embedded database that somebody else writes to does not answer.
+        embedded database that somebody else writes to does not answer. `look_seconds`: after which an idle worker
+        looks around though nothing woke it; not of the command.
         """
         command = ["-c", WORKER, name, str(slots), *tasks]
         if not tasks:
@@ -143,6 +148,7 @@ class Site:
                     **os.environ,
                     "PYTHONPATH": str(Path(__file__).parent),
                     "LOCK_PATIENCE_SECONDS": str(lock_patience_seconds),
+                    "LOOK_SECONDS": str(look_seconds),
                     **{f"SCIENTISTCLOUD_{key}": str(value) for key, value in given.items()},
                 },
             )

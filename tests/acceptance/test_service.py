@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from service_site import SHORT_LEASE_SECONDS, Site, eventually, is_alive, waits_for_its_retry
+from service_site import NEVER_SECONDS, SHORT_LEASE_SECONDS, Site, eventually, is_alive, waits_for_its_retry
 
 from scientistcloud import JobQueueManager
 from scientistcloud.datasets import retiring
 from scientistcloud.records import Credential, DatasetStatus, JobStatus
+from scientistcloud.service import care
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +30,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def limited_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """With one worker of three slots, for jobs of two types, of one of them no more than one at a time."""
+    """With one worker of three slots, for jobs of two types, of one of them no more than one at a time.
+
+    It looks only when something wakes it.
+    """
     site = Site(tmp_path_factory.mktemp("limited"))
+    assert site.store.meta.hold(care.ROLE, "another", seconds=NEVER_SECONDS)
     tasks = ("service_tasks:Trial", "service_tasks:OtherTrial")
-    site.worker(slots=3, tasks=tasks, JOB_TYPE_LIMITS="dataset_conversion=1")
+    site.worker(slots=3, tasks=tasks, look_seconds=NEVER_SECONDS, JOB_TYPE_LIMITS="dataset_conversion=1")
     yield site
     site.close()
 
@@ -319,6 +325,18 @@ def test_what_a_worker_counted_is_there_for_all_when_it_has_ended_and_its_log_ca
 
 
 # -- its life --------------------------------------------------------------------------------------
+
+
+def test_an_idle_worker_ends_when_it_is_told_and_not_at_its_next_look(own_site: Site) -> None:
+    # Another takes care, so that nothing is written which would wake it.
+    assert own_site.store.meta.hold(care.ROLE, "another", seconds=NEVER_SECONDS)
+    worker = own_site.worker(look_seconds=NEVER_SECONDS)
+    time.sleep(0.2)  # so that it sleeps; where it does not yet, the end is heard as well
+
+    worker.signal(signal.SIGTERM)
+
+    assert worker.ends() == 0
+    assert own_site.store.workers.all() == []
 
 
 def test_a_drained_worker_ends_what_runs_and_claims_nothing_more(own_site: Site) -> None:

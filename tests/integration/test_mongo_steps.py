@@ -55,6 +55,9 @@ class NoBell:
     def sleep(self, seconds: float, until_due: float | None) -> bool:
         raise AssertionError
 
+    def rouse(self) -> None:
+        """Nobody sleeps here."""
+
 
 @pytest.fixture
 def connection(mongodb_url: str) -> Iterator[Connection]:

@@ -193,6 +193,9 @@ class NoBell:
     def sleep(self, seconds: float, until_due: float | None) -> bool:
         raise AssertionError("a simulated process sleeps in its world")
 
+    def rouse(self) -> None:
+        """Nobody sleeps here."""
+
 
 @dataclass(frozen=True, slots=True)
 class MongoProcess:

@@ -1,7 +1,8 @@
 """The background service: claims jobs, runs each in a process of its own, ends softly.
 
 Its threads: the one that called `run` claims; one for each attempt; one keeps their leases; one takes care of
-queue and data sets, where this worker is the elected one. Only this process opens the database.
+queue and data sets, where this worker is the elected one. Only this process opens the database. Each sleeps until
+it is needed: an idle worker wakes for what has to be looked at, and for nothing else.
 """
 
 from __future__ import annotations
@@ -13,21 +14,19 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import datetime
 from pathlib import Path
 from types import FrameType
 
-from scientistcloud import __version__
 from scientistcloud.assembly import open_forms
-from scientistcloud.datasets.settling import settle
-from scientistcloud.errors import LeaseLost, ScientistCloudError, Transient
+from scientistcloud.errors import Transient
 from scientistcloud.jobs.queue import JobQueueManager
 from scientistcloud.logs import facts
 from scientistcloud.ports import Store
-from scientistcloud.records import Job, JobError, JobStatus, Worker
+from scientistcloud.records import Job
 from scientistcloud.service import presence
 from scientistcloud.service.attempt import Attempt
 from scientistcloud.service.care import Care
+from scientistcloud.service.neighbours import LOOK_SECONDS, Neighbours
 from scientistcloud.service.runner import Runner
 from scientistcloud.service.tally import Tally
 from scientistcloud.service.tracing import tracing
@@ -36,7 +35,6 @@ from scientistcloud.settings import Settings, read_settings
 
 logger = logging.getLogger(__name__)
 
-_WAIT_SECONDS = 1.0
 _PULSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 10.0
 
@@ -102,12 +100,15 @@ class BackgroundService:
         )
         self._running: dict[Attempt, threading.Thread] = {}
         self._free = threading.Semaphore(slots)
-        self._looking = False
-        self._at_end = ExitStack()
+        #: Set when an attempt begins.
+        self._begun = threading.Event()
         # How often the end was asked for. A number and no Event: signal handlers set it, and an Event's lock
         # could be held by the very code that they interrupt.
         self._stops = 0
+        self._stopping = threading.Event()
         self._ended = threading.Event()
+        #: Known once it runs, as its name is.
+        self._neighbours: Neighbours
 
     def run(self) -> None:
         """Work until `stop`, SIGTERM or SIGINT: the first lets running jobs end, the second gives them back.
@@ -119,16 +120,21 @@ class BackgroundService:
             self.worker_id = stack.enter_context(presence.worker_name(self.folder, self.worker_id or None))
             presence.check_installation(self.store, self.folder)
             stack.callback(self._tracing.close)
-            stack.enter_context(self._at_end)
             stack.callback(self._runner.stop)
             self._runner.start()
-            started_at = self.store.clock.now()
-            self._announce(started_at)
-            stack.callback(self._leave)
-            stack.callback(lambda: self._tally.hand_over(self.store.counters))
-            self._take_back_from_dead(predecessor=True)
+            self._neighbours = Neighbours(
+                self.store,
+                folder=self.folder,
+                worker_id=self.worker_id,
+                slots=self.slots,
+                runner=self._runner,
+                tally=self._tally,
+                lease_seconds=self.settings.lease_seconds,
+            )
+            stack.callback(self._neighbours.leave)
+            self._neighbours.join()
             stack.enter_context(self._signals())
-            stack.enter_context(self._beside(lambda: self._keep_leases(started_at), "pulse"))
+            stack.enter_context(self._beside(self._keep_leases, "pulse"))
             stack.enter_context(self._beside(self._take_care, "care"))
             if unknown := sorted(set(self.settings.job_type_limits) - set(self._runner.job_types)):
                 self._say(
@@ -147,26 +153,37 @@ class BackgroundService:
     def stop(self) -> None:
         """Claim nothing more; called again: end what runs and give it back. Safe in a signal handler."""
         self._stops += 1
+        threading.Thread(target=self._wake_for_the_end, name="stop").start()
+
+    def _wake_for_the_end(self) -> None:
+        """Have the thread that claims see that it is to end, wherever it waits."""
+        self._stopping.set()
+        self._free.release()
+        self.store.jobs.rouse()
 
     # -- claiming ----------------------------------------------------------------------------------
 
     def _process_jobs(self) -> None:
         """Claim a job whenever a slot is free, of any data set."""
+        self._free.acquire()
+        while (job := self._next_job()) is not None:
+            self._start(job)
+            self._free.acquire()
+
+    def _next_job(self) -> Job | None:
+        """Claim the next job as soon as there is one; None once the end was asked for."""
         failures = 0
+        since = self.store.clock.now()
         while not self._stops:
-            if not self._free.acquire(timeout=_PULSE_SECONDS):
-                continue
-            job = None
-            since = self.store.clock.now()
+            looks_at = self.store.clock.now()
             try:
-                job_types = self._types_below_their_limit()
-                all_types = len(job_types) == len(self._runner.job_types)
-                job = self.job_queue.get_next_job(
-                    self.worker_id,
-                    job_types=job_types,
-                    # One that is at its limit may be below it soon.
-                    wait_seconds=_WAIT_SECONDS if all_types else _PULSE_SECONDS,
-                )
+                job = self.job_queue.get_next_job(self.worker_id, job_types=self._types_below_their_limit())
+                if job is not None:
+                    self._tally.claimed(job, waited_since=since)
+                    return job
+                since = looks_at
+                self._neighbours.look()
+                self.store.jobs.wait(LOOK_SECONDS)
                 failures = 0
             except Transient as failed:
                 failures += 1
@@ -175,13 +192,8 @@ class BackgroundService:
                 self._say(
                     logging.WARNING, "no answer to a claim, trying again", seconds=f"{pause:.1f}", reason=failed
                 )
-                self._ended.wait(pause)
-            finally:
-                if job is None:
-                    self._free.release()
-            if job is not None:
-                self._tally.claimed(job, waited_since=since)
-                self._start(job)
+                self._stopping.wait(pause)
+        return None
 
     def _types_below_their_limit(self) -> list[str]:
         running = Counter(attempt.job.job_type for attempt in list(self._running))
@@ -192,6 +204,7 @@ class BackgroundService:
         attempt = Attempt(self._place, job)
         thread = threading.Thread(target=self._see_through, args=(attempt,), name=f"attempt-{job.job_id}")
         self._running[attempt] = thread
+        self._begun.set()
         thread.start()
 
     def _see_through(self, attempt: Attempt) -> None:
@@ -200,34 +213,30 @@ class BackgroundService:
         finally:
             del self._running[attempt]
             self._free.release()
+            if self.settings.job_type_limits:
+                self.store.jobs.rouse()  # who waits for other types may claim this one again
 
     def _drain(self) -> None:
         """Wait for what runs; end it once the end was asked for again."""
         if self._running:
             self._say(logging.INFO, "draining", running=len(self._running))
-        while running := list(self._running.items()):
-            for attempt, thread in running:
-                if self._stops > 1:
+        while running := dict(self._running):
+            if self._stops > 1:
+                for attempt in running:
                     attempt.cut()
-                thread.join(_PULSE_SECONDS)
+            next(iter(running.values())).join(_PULSE_SECONDS)
 
     # -- beside it ---------------------------------------------------------------------------------
 
-    def _keep_leases(self, started_at: datetime) -> None:
-        lease = self.settings.lease_seconds
-        looked = announced = self.store.clock.monotonic()
-        at_rest = min(1.0, lease / 6)
-        while not self._ended.wait(_PULSE_SECONDS if self._running else at_rest):
-            for attempt in list(self._running):
-                attempt.pulse()
-            now = self.store.clock.monotonic()
-            if now - announced >= min(lease / 3, 10):
-                announced = now
-                self._announce(started_at)
-                self._tally.hand_over(self.store.counters)
-            if now - looked >= 1:
-                looked = now
-                self._take_back_from_dead()
+    def _keep_leases(self) -> None:
+        """While something runs; while nothing does, the thread that claims sees to the neighbours."""
+        while not self._ended.is_set():
+            self._begun.wait()
+            self._begun.clear()
+            while self._running and not self._ended.wait(_PULSE_SECONDS):
+                for attempt in list(self._running):
+                    attempt.pulse()
+                self._neighbours.look()
 
     def _take_care(self) -> None:
         care = Care(
@@ -244,77 +253,6 @@ class BackgroundService:
             care.round()
         care.leave()
 
-    def _announce(self, started_at: datetime) -> None:
-        entry = Worker(
-            worker_id=self.worker_id,
-            host=presence.host(),
-            slots=self.slots,
-            job_types=self._runner.job_types,
-            sensors=self._runner.sensors,
-            version=__version__,
-            started_at=started_at,
-            last_seen=self.store.clock.now(),
-        )
-        try:
-            self.store.workers.announce(entry)
-        except ScientistCloudError as failed:
-            self._say(logging.WARNING, "worker not announced", reason=failed)
-
-    def _leave(self) -> None:
-        try:
-            self.store.workers.leave(self.worker_id)
-        except ScientistCloudError as failed:
-            self._say(logging.WARNING, "worker's entry not removed", reason=failed)
-
-    def _take_back_from_dead(self, *, predecessor: bool = False) -> None:
-        """Give out again at once what workers of this host left behind: a lock that can be had tells of a death.
-
-        `predecessor`: also the one of this name. Only at the start, for then nothing of ours runs.
-        """
-        try:
-            if predecessor:
-                self._take_back(self.worker_id)
-            if self._looks_for_dead():
-                self._look_for_dead()
-        except (ScientistCloudError, OSError) as failed:
-            self._say(logging.WARNING, "jobs of dead workers not looked for", reason=failed)
-
-    def _looks_for_dead(self) -> bool:
-        """Whether this worker is the one of its host that looks: who has the lock keeps it for its life."""
-        if not self._looking:
-            with ExitStack() as trial:
-                if trial.enter_context(presence.lock_of(self.folder.worker_lock(f"looks-{presence.host()}"))):
-                    self._looking = True
-                    self._at_end.push(trial.pop_all())
-        return self._looking
-
-    def _look_for_dead(self) -> None:
-        for worker in self.store.workers.all():
-            if worker.worker_id != self.worker_id and worker.host == presence.host():
-                with presence.lock_of(self.folder.worker_lock(worker.worker_id)) as dead:
-                    if dead:
-                        self._take_back(worker.worker_id)
-                        self.store.workers.leave(worker.worker_id)
-
-    def _take_back(self, dead: str) -> None:
-        for job in self.store.jobs.find(status=JobStatus.RUNNING, limit=10_000):
-            if job.worker_id != dead:
-                continue
-            self._say(
-                logging.WARNING,
-                "worker died, its job is given out again",
-                dataset_uuid=job.dataset_uuid,
-                job_id=job.job_id,
-                dead=dead,
-            )
-            error = JobError(type="WorkerLost", message=f"worker {dead} ended while it worked; see what ended it")
-            try:
-                self.store.jobs.fail(job, error, retry_after_seconds=0)
-                self._tally.lost(job)
-                settle(self.store, job.dataset_uuid)
-            except LeaseLost:
-                continue  # its lease ran out meanwhile
-
     def _say(self, level: int, event: str, **more: object) -> None:
         logger.log(level, "%s%s", event, facts(worker_id=self.worker_id, **more))
 
@@ -328,6 +266,7 @@ class BackgroundService:
             except BaseException:
                 logger.exception("%s broke, the worker ends%s", name, facts(worker_id=self.worker_id))
                 self._stops = 2
+                self._wake_for_the_end()
 
         thread = threading.Thread(target=run, name=name)
         thread.start()
@@ -335,6 +274,7 @@ class BackgroundService:
             yield
         finally:
             self._ended.set()
+            self._begun.set()
             thread.join()
 
     @contextmanager

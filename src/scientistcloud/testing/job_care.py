@@ -216,6 +216,30 @@ class CareContract(JobStoreFixtures):
         self._until(lambda: bool(got), seconds=20)
         sleeper.join(30)
 
+    def test_every_sleeper_is_roused_and_so_is_who_sleeps_next(self, store: Store) -> None:
+        asleep, woken = threading.Barrier(3), []
+
+        def sleep() -> None:
+            while store.jobs.wait(0.01):
+                pass
+            asleep.wait(20)
+            woken.append(store.jobs.wait(1000))
+
+        sleepers = [threading.Thread(target=sleep) for _ in range(2)]
+        for sleeper in sleepers:
+            sleeper.start()
+        while store.jobs.wait(0.01):
+            pass
+        asleep.wait(20)
+        time.sleep(0.1)
+
+        store.jobs.rouse()
+        for sleeper in sleepers:
+            sleeper.join(20)
+
+        assert woken == [True, True]
+        assert store.jobs.wait(1000)
+
     def test_a_sleeper_nobody_wakes_sleeps_on(self, store: Store) -> None:
         while store.jobs.wait(0.01):
             pass

@@ -84,3 +84,6 @@ class Bell(Protocol):
 
     def sleep(self, seconds: float, until_due: float | None) -> bool:
         """Until somebody rang since this thread woke last, or a job is due; whether that was so."""
+
+    def rouse(self) -> None:
+        """Wake every sleeper of this process."""

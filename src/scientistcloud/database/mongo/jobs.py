@@ -297,6 +297,9 @@ class MongoJobs:
     def wait(self, seconds: float) -> bool:
         return self._bell.sleep(seconds, self._seconds_to_next_due())
 
+    def rouse(self) -> None:
+        self._bell.rouse()
+
     # -- details ---------------------------------------------------------------------------------
 
     def _ready(self, limit: int, job_types: Sequence[str] | None) -> list[Job]:

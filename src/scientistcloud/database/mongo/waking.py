@@ -67,11 +67,12 @@ class Waking:
 
     def ring(self) -> None:
         """A job may have become claimable, or due earlier."""
-        self._ring_here()
+        self.rouse()
         if self._near is not None and not self._sleepers:
             self._near.ring()
 
-    def _ring_here(self) -> None:
+    def rouse(self) -> None:
+        """Wake every sleeper of this process."""
         with self._bell:
             self._rung += 1
             self._bell.notify_all()
@@ -169,7 +170,7 @@ class Waking:
             if self._near is None or not self._sleepers:
                 self._closed.wait(pause)
             elif self._near.rung_within(pause):
-                self._ring_here()
+                self.rouse()
                 pause = _SHORTEST_SECONDS
 
     def _look(self) -> bool:
@@ -178,7 +179,7 @@ class Waking:
             before, self._ready = self._ready, self._look_for_ready()
             if self._ready - before:
                 changed = True
-                self._ring_here()
+                self.rouse()
         if time.monotonic() - self._asked_at < _WANTED_SECONDS:
             newest_before, self._newest = self._newest, self._look_for_newest()
             if self._newest != newest_before:
@@ -226,7 +227,7 @@ class Waking:
                     if time.monotonic() - rung_at > spread:
                         self._closed.wait(random.random() * spread)  # noqa: S311  # jitter, not a secret
                     rung_at = time.monotonic()
-                    self._ring_here()
+                    self.rouse()
             if name == "jobs":
                 self._ready, self._newest = self._look_for_ready(), self._look_for_newest()
 

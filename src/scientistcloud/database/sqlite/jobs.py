@@ -229,6 +229,9 @@ class SqliteJobs(JobLooks):
     def wait(self, seconds: float) -> bool:
         return self._waking.sleep(seconds)
 
+    def rouse(self) -> None:
+        self._waking.rouse()
+
     def close(self) -> None:
         self._waking.close()
 

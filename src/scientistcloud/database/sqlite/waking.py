@@ -34,8 +34,12 @@ class Waking:
         """Wake one sleeper, of any process."""
         self._fifo.ring()
 
+    def rouse(self) -> None:
+        """Wake every sleeper of this process."""
+        self._fifo.rouse()
+
     def sleep(self, seconds: float) -> bool:
-        """Until somebody rang, something was committed since this thread woke last, or a job is due."""
+        """Until somebody rang or roused, something was committed since this thread woke last, or a job is due."""
         deadline = time.monotonic() + seconds
         until_due = self._seconds_to_next_due()
         due = None if until_due is None else time.monotonic() + until_due
