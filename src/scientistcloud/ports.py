@@ -184,7 +184,7 @@ class JobStore(Protocol):
         """Forget all jobs of a data set that never was one (a check's); nothing happens where there are none."""
 
     def stats(self) -> QueueStats:
-        """The figures of this moment."""
+        """The figures of this moment; of the canaries of ``scientistcloud verify`` only what one left behind."""
 
 
 class TargetStore(Protocol):

@@ -212,6 +212,13 @@ def test_an_operator_pauses_a_job_type_and_lets_it_go_on(run: Run, job_id: str, 
     assert after is not None
 
 
+def test_a_type_is_paused_before_its_first_job_comes(run: Run, job_id: str) -> None:
+    said = run("jobs", "pause", "file_extraction")
+
+    assert said.stdout == "file_extraction is paused: 0 pending, 0 running\n"
+    assert job_id
+
+
 def test_a_type_that_nobody_knows_cannot_be_paused_by_a_slip(run: Run, job_id: str) -> None:
     said = run("jobs", "pause", "dataset_convertion")
 

@@ -294,6 +294,7 @@ def test_the_operator_sees_the_queue_and_pauses_a_kind_of_job(site: Site) -> Non
     with site.program() as client:
         types = client.post("/api/queue/types/dataset_conversion/resume").json()["types"]
         unknown = client.post("/api/queue/types/nonsense/pause")
+        without_a_job_yet = client.post("/api/queue/types/file_extraction/pause")
 
     assert "The whole queue" in page
     assert "lab-1" in page
@@ -301,6 +302,8 @@ def test_the_operator_sees_the_queue_and_pauses_a_kind_of_job(site: Site) -> Non
     assert 'aria-label="Resume Conversion"' in after
     assert [(each["job_type"], each["paused"]) for each in types] == [("dataset_conversion", False)]
     assert unknown.status_code == 404
+    assert "dataset_conversion" in unknown.json()["detail"]
+    assert without_a_job_yet.status_code == 200
 
 
 def test_the_queue_of_all_is_for_operators_alone(site: Site) -> None:

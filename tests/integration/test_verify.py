@@ -6,7 +6,7 @@ import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -15,9 +15,10 @@ from scientistcloud import JobQueueManager, open_store
 from scientistcloud.cli.verify import verify
 from scientistcloud.datasets.settling import settle
 from scientistcloud.ports import Store
-from scientistcloud.records import Dataset, DatasetStatus, Json
+from scientistcloud.records import Dataset, DatasetStatus
 
 PERSONS = ("ada@example.org", "bob@example.org", "user_email", "owner")
+CANARY_USER = "canary-ada@verify.invalid"
 PARAMETERS = {"input_path": "in", "output_path": "out", "sensor_type": "TIFF"}
 
 
@@ -28,8 +29,14 @@ def store(database_url: str) -> Iterator[Store]:
     opened.close()
 
 
-def a_dataset(store: Store, user: str, status: DatasetStatus = DatasetStatus.CONVERSION_QUEUED) -> str:
-    now = datetime.now(UTC)
+def a_dataset(
+    store: Store,
+    user: str,
+    status: DatasetStatus = DatasetStatus.CONVERSION_QUEUED,
+    *,
+    created_at: datetime | None = None,
+) -> str:
+    now = created_at or datetime.now(UTC)
     dataset = Dataset(
         uuid=str(uuid.uuid4()),
         user=user,
@@ -44,10 +51,8 @@ def a_dataset(store: Store, user: str, status: DatasetStatus = DatasetStatus.CON
     return dataset.uuid
 
 
-def a_job(store: Store, dataset_uuid: str, parameters: Json = PARAMETERS) -> str:
-    return JobQueueManager(store).create_job(
-        dataset_uuid=dataset_uuid, job_type="dataset_conversion", parameters=parameters
-    )
+def a_job(store: Store, dataset_uuid: str, *, job_type: str = "dataset_conversion") -> str:
+    return JobQueueManager(store).create_job(dataset_uuid=dataset_uuid, job_type=job_type, parameters=PARAMETERS)
 
 
 def test_check_1_a_created_job_has_the_dataset_uuid_and_no_person(store: Store, database_url: str) -> None:
@@ -100,14 +105,30 @@ def test_check_3_a_data_set_is_updated_by_uuid_and_no_other_is_touched(store: St
 
 def test_verify_holds_on_a_sound_database_and_leaves_nothing_behind(store: Store) -> None:
     a_job(store, a_dataset(store, "ada@example.org"))
-    jobs, counts = store.jobs.find(), store.datasets.counts(user="canary-ada@verify.invalid")
+    jobs, stats = store.jobs.find(), store.jobs.stats()
 
     checks = verify(store)
 
     assert [check.findings for check in checks] == [(), (), ()]
     assert all(check.statements for check in checks)
     assert store.jobs.find() == jobs
-    assert store.datasets.counts(user="canary-ada@verify.invalid") == counts == {}
+    assert store.jobs.stats().by_status == stats.by_status
+    assert store.jobs.stats().types.keys() == stats.types.keys() == {"dataset_conversion"}
+    assert store.datasets.counts(user=CANARY_USER) == {}
+
+
+def test_verify_removes_what_one_that_was_killed_left_and_not_what_another_is_at(store: Store) -> None:
+    long_ago = a_dataset(store, CANARY_USER, created_at=datetime.now(UTC) - timedelta(days=1))
+    just_now = a_dataset(store, CANARY_USER)
+    for dataset_uuid in (long_ago, just_now):
+        a_job(store, dataset_uuid, job_type="verify_canary")
+    assert store.jobs.stats().types["verify_canary"].pending == 2
+
+    verify(store)
+
+    assert store.datasets.get(long_ago) is None
+    assert store.jobs.find(dataset_uuid=long_ago) == []
+    assert store.datasets.get(just_now) is not None
 
 
 def test_verify_finds_a_job_that_another_client_gave_a_person(store: Store, database_url: str) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 
-from scientistcloud import plugins
 from scientistcloud.cli.database import open_existing
 from scientistcloud.cli.jobs_watch import watch
 from scientistcloud.datasets import steering
@@ -18,6 +17,7 @@ from scientistcloud.jobs.queue import JobQueueManager
 from scientistcloud.ports import Store
 from scientistcloud.records import Job, JobStatus, json_of
 from scientistcloud.settings import read_settings
+from scientistcloud.tasks import registry
 
 
 @click.group()
@@ -201,8 +201,10 @@ def resume(job_type: str) -> None:
 def _steer_type(job_type: str, what: str) -> None:
     store = open_existing(read_settings())
     try:
-        known = set(store.jobs.stats().types) | set(plugins.names(plugins.TASKS))
+        known = set(store.jobs.stats().types)
         known |= {each for worker in store.workers.all() for each in worker.job_types}
+        if job_type not in known:
+            known |= set(registry.load())  # those that are installed here, though no job came yet
         if job_type not in known:
             raise NotFound(f"there is no job type {job_type}; known are {', '.join(sorted(known))}")
         queue = JobQueueManager(store)

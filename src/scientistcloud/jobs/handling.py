@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from scientistcloud.jobs.lifecycle import CANARY
-from scientistcloud.records import QueueStats, Worker
+from scientistcloud.records import QueueStats, TypeStats, Worker
 
 UNSEEN_SECONDS = 60.0
 """A worker that has not been seen for so long counts as gone; they announce themselves every 10 s or sooner."""
@@ -55,6 +55,14 @@ def explained(what: Obstacle, job_type: str, workers: Iterable[Worker]) -> str:
             )
         case _:
             assert_never(what)
+
+
+def without_canaries(types: Mapping[str, TypeStats]) -> Mapping[str, TypeStats]:
+    """`types` as operators see them: the type of ``scientistcloud verify`` only where it left a job behind."""
+    canary = types.get(CANARY)
+    if canary is None or canary.pending or canary.running or canary.failed:
+        return types
+    return {job_type: figures for job_type, figures in types.items() if job_type != CANARY}
 
 
 def unhandled(stats: QueueStats, workers: Iterable[Worker]) -> Mapping[str, str]:

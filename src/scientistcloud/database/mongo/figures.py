@@ -6,6 +6,7 @@ from datetime import datetime
 from operator import itemgetter
 
 from scientistcloud.database.mongo.collection import Server
+from scientistcloud.jobs.handling import without_canaries
 from scientistcloud.jobs.lifecycle import PRIORITY_STEP_SECONDS
 from scientistcloud.records import JobStatus, QueueStats, TypeStats, WaitsFor
 
@@ -23,7 +24,7 @@ def stats_of(server: Server, now: datetime) -> QueueStats:
     by_status = dict.fromkeys(map(str, JobStatus), 0) | ended
     by_status[str(JobStatus.RUNNING)] = sum(running.values())
     by_status[str(JobStatus.PENDING)] = sum(each.pending for each in types.values())
-    return QueueStats(by_status=by_status, types=types)
+    return QueueStats(by_status=by_status, types=without_canaries(types))
 
 
 def _of_type(server: Server, job_type: str, *, paused: bool, running: int, now: datetime) -> TypeStats:

@@ -9,9 +9,9 @@ from datetime import datetime
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from scientistcloud import plugins
 from scientistcloud.errors import NotFound
 from scientistcloud.jobs.handling import living, unhandled
-from scientistcloud.jobs.lifecycle import CANARY
 from scientistcloud.jobs.queue import JobQueueManager
 from scientistcloud.portal.dependencies import Operator, TheStats, TheStore
 from scientistcloud.portal.recent import RecentStats
@@ -83,9 +83,10 @@ def resume_type(job_type: str, _operator: Operator, store: TheStore, stats: TheS
 
 
 def steer_type(store: Store, job_type: str, *, paused: bool) -> None:
-    """Pause or resume the type. Raises `NotFound` where neither jobs nor workers know it."""
-    if job_type not in _names(store.jobs.stats(), store.workers.all()):
-        raise NotFound(f"there is no job type {job_type[:80]!r}; /api/queue lists those that there are")
+    """Pause or resume the type. Raises `NotFound` where no job, no worker and no installed package knows it."""
+    known = _names(store.jobs.stats(), store.workers.all()).union(plugins.names(plugins.TASKS))
+    if job_type not in known:
+        raise NotFound(f"there is no job type {job_type[:80]!r}; known are {', '.join(sorted(known))}")
     queue = JobQueueManager(store)
     (queue.pause_type if paused else queue.resume_type)(job_type)
 
@@ -119,7 +120,7 @@ def overview(store: Store, recent: RecentStats) -> Overview:
 
 def _names(stats: QueueStats, workers: Iterable[Worker]) -> set[str]:
     """The types that jobs were created of, and those that workers could do."""
-    return {*stats.types, *(name for worker in workers for name in worker.job_types)} - {CANARY}
+    return {*stats.types, *(name for worker in workers for name in worker.job_types)}
 
 
 def _types(stats: QueueStats, workers: list[Worker], *, paused: Sequence[str]) -> list[TypeRow]:
