@@ -56,6 +56,11 @@ class DataFolder:
         return self.root / "scientistcloud.db"
 
     @property
+    def bell(self) -> Path:
+        """The FIFO by which processes of one machine wake each other beside a database server."""
+        return self.root / "queue.wake"
+
+    @property
     def uploads(self) -> Path:
         return self.root / "uploads"
 

@@ -403,6 +403,12 @@ class Store(Protocol):
     def trace(self) -> AbstractContextManager[list[str]]:
         """While open, a list that grows by each statement this process sends, in the database's own words."""
 
+    def share_bell(self, path: Path) -> None:
+        """Wake, and be woken by, the other processes of this machine that share the FIFO at `path`.
+
+        Only sooner than without; nothing happens where the database has a bell of its own.
+        """
+
     def close(self) -> None:
         """Let go of the database; using the store afterwards is an error."""
 

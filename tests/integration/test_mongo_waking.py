@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import threading
 import time
 import uuid
@@ -16,7 +14,6 @@ import pytest
 
 from scientistcloud import JobQueueManager, open_store
 from scientistcloud.database.mongo.connection import Connection
-from scientistcloud.database.mongo.nearby import bell_of
 from scientistcloud.database.mongo.waking import Waking
 from scientistcloud.ports import Store
 
@@ -116,7 +113,7 @@ def test_nobody_watches_once_nobody_cares(waking: Waking, monkeypatch: pytest.Mo
 
 
 def test_on_one_machine_a_sleeper_is_woken_without_a_look(
-    mongodb_url: str, other: Store, monkeypatch: pytest.MonkeyPatch
+    mongodb_url: str, other: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("_SHORTEST_SECONDS", "_LONGEST_SECONDS"):
         monkeypatch.setattr(f"scientistcloud.database.mongo.waking.{name}", PATIENCE_SECONDS)
@@ -124,6 +121,8 @@ def test_on_one_machine_a_sleeper_is_woken_without_a_look(
         if "setName" in client.admin.command("hello"):
             pytest.skip("a replica set tells by change streams, and no bell is rung")
     store = open_store(mongodb_url)
+    for each in (store, other):
+        each.share_bell(tmp_path / "wake")
     while store.jobs.wait(0.2):
         pass
     woken: list[float] = []
@@ -138,28 +137,7 @@ def test_on_one_machine_a_sleeper_is_woken_without_a_look(
     create(other)
     created = time.monotonic()
     sleeper.join(2 * PATIENCE_SECONDS)
-    other.jobs.wait(0)
-    store._waking._closed.set()  # type: ignore[attr-defined]  # its thread is in the middle of the longest pause
-    store._waking._near.ring()  # type: ignore[attr-defined]
     store.close()
 
     assert len(woken) == 1
     assert woken[0] - created < PATIENCE_SECONDS / 2
-
-
-@pytest.mark.parametrize("mode", [0o777, 0o750])
-def test_a_bell_that_others_could_ring_is_not_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    folder = tmp_path / f"scientistcloud-{os.getuid()}"
-    folder.mkdir()
-    folder.chmod(mode)
-
-    assert bell_of("an-installation") is None
-    folder.chmod(0o700)
-    bell = bell_of("an-installation")
-    assert bell is not None
-    bell.ring()
-    assert bell.rung_within(PATIENCE_SECONDS)
-    bell.close()

@@ -9,4 +9,6 @@ from scientistcloud.settings import Settings
 
 def open_existing(settings: Settings) -> Store:
     """The database, which has to be there: looking must not make an empty one beside the real one."""
-    return open_store(settings.store_url, make=False)
+    store = open_store(settings.store_url, make=False)
+    store.share_bell(settings.folder.bell)
+    return store

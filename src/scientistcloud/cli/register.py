@@ -46,6 +46,7 @@ def command(
 
     settings = read_settings(data_dir=data_dir)
     store = open_store(settings.store_url)
+    store.share_bell(settings.folder.bell)
     stopped = False
 
     def stop(_number: int, _frame: object) -> None:

@@ -119,6 +119,7 @@ class BackgroundService:
             presence.check_database_is_here(self.store, lease_seconds=self.settings.lease_seconds)
             self.worker_id = stack.enter_context(presence.worker_name(self.folder, self.worker_id or None))
             presence.check_installation(self.store, self.folder)
+            self.store.share_bell(self.folder.bell)
             stack.callback(self._tracing.close)
             stack.callback(self._runner.stop)
             self._runner.start()

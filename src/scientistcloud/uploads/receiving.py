@@ -74,6 +74,7 @@ class UploadReceiver(DatasetCloser):
         )
         self.uploads = UploadsFolder(self.folder, clock=store.clock, limits=self.limits)
         self.small = SmallFiles(self.folder.uploads, place=self._place_batch)
+        store.share_bell(self.folder.bell)
         self._digesting: set[str] = set()
         self._stopping = Event()
 

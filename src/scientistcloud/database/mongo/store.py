@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from scientistcloud.database.mongo.connection import Connection
 from scientistcloud.database.mongo.counters import MongoCounters
@@ -11,7 +12,6 @@ from scientistcloud.database.mongo.datasets import MongoDatasets
 from scientistcloud.database.mongo.jobs import MongoJobs
 from scientistcloud.database.mongo.meta import MongoMeta
 from scientistcloud.database.mongo.migrations import find, migrate, state
-from scientistcloud.database.mongo.nearby import bell_of
 from scientistcloud.database.mongo.older import MongoOlderRecords
 from scientistcloud.database.mongo.sessions import MongoSessions
 from scientistcloud.database.mongo.targets import MongoTargets
@@ -49,8 +49,6 @@ class MongoStore:
             connection.close()
             raise
         connection.on_write = self._waking.changed
-        if known := connection.meta.find_one({"_id": "installation"}):
-            self._waking.listen(bell_of(str(known["value"])))
         self.jobs: JobStore = MongoJobs(connection, self.clock, self._waking)
         self.targets: TargetStore = MongoTargets(connection)
         self.datasets: DatasetStore = MongoDatasets(connection, self.clock)
@@ -66,6 +64,9 @@ class MongoStore:
 
     def trace(self) -> AbstractContextManager[list[str]]:
         return self._connection.trace()
+
+    def share_bell(self, path: Path) -> None:
+        self._waking.share_bell(path)
 
     def close(self) -> None:
         self._waking.close()

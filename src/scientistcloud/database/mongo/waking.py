@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from pymongo.change_stream import CollectionChangeStream
@@ -61,9 +62,10 @@ class Waking:
             self._streams = "setName" in hello or hello.get("msg") == "isdbgrid"
         self._ready, self._newest = self._look_for_ready(), self._look_for_newest()
 
-    def listen(self, near: Fifo | None) -> None:
-        """Hear `near` from now on, and ring it, where the server has no change streams."""
-        self._near = None if self._streams else near
+    def share_bell(self, path: Path) -> None:
+        """Hear the bell at `path` from now on, and ring it, where the server has no change streams."""
+        if not self._streams and self._near is None:
+            self._near = Fifo(path)
 
     def ring(self) -> None:
         """A job may have become claimable, or due earlier."""
@@ -114,6 +116,8 @@ class Waking:
 
     def close(self) -> None:
         self._closed.set()
+        if self._near is not None:
+            self._near.rouse()
         for thread in list(self._threads.values()):
             thread.join(10)
         if self._near is not None:

@@ -56,6 +56,9 @@ class SqliteStore:
     def trace(self) -> AbstractContextManager[list[str]]:
         return self._database.trace()
 
+    def share_bell(self, path: Path) -> None:
+        """Its own hangs beside the database."""
+
     def close(self) -> None:
         self._jobs.close()
         self._database.close()
