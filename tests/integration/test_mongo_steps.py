@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from scientistcloud.database.mongo.clock import ServerClock
 from scientistcloud.database.mongo.collection import Collection
 from scientistcloud.database.mongo.connection import Connection
 from scientistcloud.database.mongo.documents import JOB_FIELDS, PLACE, document_of
@@ -122,6 +121,16 @@ def age(connection: Connection, job: Job, seconds: float) -> None:
     jobs.replace_one({"_id": document["_id"]}, document)
 
 
+def forget(connection: Connection, dataset_uuid: str) -> None:
+    """Let those that are coming to the line be so late that they are given up."""
+    lanes = connection.database.lanes
+    lane = lanes.find_one({"_id": dataset_uuid})
+    assert lane is not None
+    lanes.replace_one(
+        {"_id": dataset_uuid}, lane | {"coming": {job_id: at - 601 for job_id, at in lane["coming"].items()}}
+    )
+
+
 # -- room in a line ------------------------------------------------------------------------------
 
 
@@ -135,32 +144,50 @@ def test_a_creator_that_died_before_its_job_was_there_keeps_its_place_for_ten_mi
 
     with pytest.raises(QueueFull, match=dataset_uuid):
         rival.create([a_job("soon", dataset_uuid)], max_pending_per_dataset=1)
-    lanes = connection.database.lanes
-    lane = lanes.find_one({"_id": dataset_uuid})
-    assert lane is not None
-    lanes.replace_one({"_id": dataset_uuid}, lane | {"coming": {"dead": lane["coming"]["dead"] - 601}})
+    forget(connection, dataset_uuid)
     rival.create([a_job("later", dataset_uuid)], max_pending_per_dataset=1)
 
     assert [job.job_id for job in rival.find(dataset_uuid=dataset_uuid)] == ["later"]
 
 
-def test_a_creator_that_was_stopped_until_others_forget_it_does_not_come_any_more(connection: Connection) -> None:
-    class Clock(ServerClock):
-        ahead = 0.0
+@pytest.mark.parametrize("key", [None, "convert"])
+def test_a_creator_that_was_stopped_until_its_place_was_given_away_does_not_come_any_more(
+    queue: MongoJobs, rival: MongoJobs, steps: Interrupted, connection: Connection, key: str | None
+) -> None:
+    dataset_uuid = str(uuid.uuid4())
 
-        def monotonic(self) -> float:
-            return super().monotonic() + self.ahead
+    def its_place_is_given_away() -> None:
+        forget(connection, dataset_uuid)
+        rival.create([a_job("another", dataset_uuid)], max_pending_per_dataset=1)
 
-    clock = Clock()
-    lanes, dataset_uuid = Interrupted(connection.lanes), str(uuid.uuid4())
-    connection.lanes = lanes
-    queue = MongoJobs(connection, clock, NoBell())
-    lanes.before("insert_one", lambda: setattr(clock, "ahead", 600.0))
+    steps.before("insert_one", its_place_is_given_away)
 
     with pytest.raises(Unavailable, match="create it again"):
-        queue.create([a_job("late", dataset_uuid)], max_pending_per_dataset=1)
+        queue.create([a_job("late", dataset_uuid, idempotency_key=key)], max_pending_per_dataset=1)
+    with pytest.raises(QueueFull, match="1 unfinished"):
+        queue.create([a_job("again", dataset_uuid, idempotency_key=key)], max_pending_per_dataset=1)
 
+    # What bars it is no job, to nobody.
     assert queue.get("late") is None
+    assert (queue.adopt(), queue.recover()) == (0, 0)
+    assert [job.job_id for job in queue.find()] == ["another"]
+    assert claimed(queue).job_id == "another"
+    assert sum(queue.stats().by_status.values()) == 1
+
+
+def test_a_creator_that_comes_after_all_before_its_place_is_given_away_is_counted(
+    queue: MongoJobs, rival: MongoJobs, steps: Interrupted, connection: Connection
+) -> None:
+    dataset_uuid = str(uuid.uuid4())
+    steps.before("insert_one", dies)
+    with pytest.raises(Died):
+        queue.create([late := a_job("late", dataset_uuid)], max_pending_per_dataset=1)
+    forget(connection, dataset_uuid)
+    job = lifecycle.created(late, seq=1, line_free=False, now=connection.clock.now())
+    steps.before("insert_one", lambda: connection.jobs.insert_one(document_of(job, JOB_FIELDS) | {PLACE: 1}))
+
+    with pytest.raises(QueueFull, match="1 unfinished"):
+        queue.create([a_job("another", dataset_uuid)], max_pending_per_dataset=1)
 
 
 # -- another acts in between ---------------------------------------------------------------------

@@ -65,7 +65,6 @@ class Creations:
         lines = _lines(jobs)
         for job_type in {new.job_type for new in jobs}:
             self._steps.note_type(job_type)
-        since = self._clock.monotonic()
         last = self._numbers(lines, max_pending)
         seqs = {
             new.job_id: last[dataset_uuid] - len(line) + 1 + n
@@ -75,8 +74,6 @@ class Creations:
         now = self._clock.now()
         made = [lifecycle.created(new, seq=seqs[new.job_id], line_free=False, now=now) for new in jobs]
         documents = [document_of(job, JOB_FIELDS) | {PLACE: self._places.next()} for job in made]
-        if max_pending is not None:
-            self._rooms.check(since)
         added = [self._add(documents[start : start + _AT_ONCE]) for start in range(0, len(documents), _AT_ONCE)]
         for dataset_uuid, line in lines.items():
             self._steps.promote(dataset_uuid, free=last[dataset_uuid] == len(line))
@@ -110,6 +107,7 @@ class Creations:
             else:
                 self._server.jobs.insert_many(documents)
         except Taken:
+            self._rooms.check([each["job_id"] for each in documents])
             if unkeyed := [each["job_id"] for each in documents if "idempotency_key" not in each]:
                 there = self._server.jobs.find({"job_id": {"$in": unkeyed}}, fields=("job_id",))
                 if len(there) < len(unkeyed):

@@ -3,13 +3,18 @@
 A creator notes its jobs in the lane (`coming`) by the very write that draws their numbers, and that write asks that
 no number was drawn since it looked. So of two that saw the same room one gets it, and the other looks again and
 sees who is coming. The note is of no use once the job is there, and whoever comes next removes it.
+
+A creator that has not come for long has died, or is stopped. Before its place is given away its job is barred: an
+entry with its id, which is no job, lies where its job would have to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from scientistcloud.database.mongo.collection import Document, Server, Taken
+from scientistcloud.database.mongo.documents import PLACE
 from scientistcloud.errors import QueueFull, Stale, Unavailable
 from scientistcloud.ports import Clock
 from scientistcloud.records import JobStatus
@@ -17,9 +22,8 @@ from scientistcloud.records import JobStatus
 _UNFINISHED = [JobStatus.PENDING.value, JobStatus.RUNNING.value]
 _TRIES = 100
 _FORGOTTEN_SECONDS = 600.0
-"""A creator that has not come for so long has died."""
-_LATE_SECONDS = 300.0
-"""A creator that was stopped for so long before it came does not come any more: it may have been forgotten."""
+_BARRED = -1
+"""The place in the order of creation of what keeps a job from being added; jobs have a positive one."""
 
 
 class Rooms:
@@ -37,7 +41,7 @@ class Rooms:
         for _ in range(_TRIES):
             lane = self._server.lanes.find_one({"_id": dataset_uuid})
             now = self._clock.now().timestamp()
-            coming = self._still_coming((lane or {}).get("coming") or {}, now)
+            coming = self._still_coming(dataset_uuid, (lane or {}).get("coming") or {}, now)
             # Asked after who is coming, so that nobody who came in between is missed.
             there = self._unfinished(dataset_uuid, most + len(coming) + 1)
             if len(there | coming.keys()) + len(job_ids) > most:
@@ -62,17 +66,19 @@ class Rooms:
             if self._note(dataset_uuid, lane, left, [""]) is not None:  # the number that it draws is a gap
                 return
 
-    def check(self, since: float) -> None:
-        """Whoever reserved after `since` (monotonic) may come now; else raises `Unavailable`."""
-        if self._clock.monotonic() - since > _LATE_SECONDS:
+    def check(self, job_ids: Sequence[str]) -> None:
+        """See that none of `job_ids`, which could not be added, is barred. Raises `Unavailable`."""
+        if self._server.jobs.find_one({"job_id": {"$in": list(job_ids)}, PLACE: _BARRED}, fields=("job_id",)):
             raise Unavailable("the creation of a job was held up for minutes, so it was given up; create it again")
 
-    def _still_coming(self, noted: dict[str, float], now: float) -> dict[str, float]:
-        recent = {job_id: at for job_id, at in noted.items() if now - at < _FORGOTTEN_SECONDS}
-        if not recent:
-            return {}
-        came = self._server.jobs.find({"job_id": {"$in": list(recent)}}, fields=("job_id",))
-        return {job_id: recent[job_id] for job_id in recent.keys() - {each["job_id"] for each in came}}
+    def _still_coming(self, dataset_uuid: str, noted: dict[str, float], now: float) -> dict[str, float]:
+        came = self._server.jobs.find({"job_id": {"$in": list(noted)}}, fields=("job_id",)) if noted else []
+        coming = {job_id: noted[job_id] for job_id in noted.keys() - {each["job_id"] for each in came}}
+        for job_id in [job_id for job_id, at in coming.items() if now - at >= _FORGOTTEN_SECONDS]:
+            with suppress(Taken):  # it came just now, and is counted with those that are there
+                self._server.jobs.insert_one({"job_id": job_id, "dataset_uuid": dataset_uuid, PLACE: _BARRED})
+            del coming[job_id]
+        return coming
 
     def _unfinished(self, dataset_uuid: str, limit: int) -> set[str]:
         found = self._server.jobs.find(
