@@ -171,7 +171,7 @@ def test_jobs_that_nobody_can_do_are_wrong_and_a_lost_worker_is_noted(store: Sto
 
     ((part, message),) = wrong(found)
     assert part == "jobs"
-    assert "1 file_extraction wait" in message
+    assert "1 pending of type file_extraction: " in message
     notes = [message for part, state, message in found if (part, state) == ("workers", "note")]
     assert any("gone on lab" in note and "not seen since" in note for note in notes)
 

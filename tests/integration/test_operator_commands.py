@@ -250,6 +250,27 @@ def test_a_job_that_nobody_can_do_says_what_is_missing(run: Run, job_id: str, tm
     assert "no worker handles dataset_conversion (they handle file_extraction)" in with_another.stdout
 
 
+def test_a_job_says_what_it_waits_for(run: Run, job_id: str, tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path / 'scientistcloud.db'}")
+    queue = JobQueueManager(store)
+    job = queue.get_job(job_id)
+    assert job is not None
+    behind = queue.create_job(dataset_uuid=job.dataset_uuid, job_type="dataset_preview", parameters={})
+    nobody_works = run("jobs", "show", behind)
+    claimed = queue.get_next_job("ada")
+    assert claimed is not None
+    it_runs = run("jobs", "show", behind)
+    queue.fail_job(claimed, "the disk hiccuped")
+    it_pauses = run("jobs", "show", behind)
+    store.close()
+
+    first = f"waits, because    job {job_id} of its data set comes first, which"
+    assert f"{first} waits: no worker runs" in nobody_works.stdout
+    assert f"{first} runs on ada\n" in it_runs.stdout
+    assert f"{first} waits: its time comes at " in it_pauses.stdout
+    assert ", after JobError\n" in it_pauses.stdout
+
+
 def test_one_job_is_watched_to_its_end(run: Run, job_id: str, tmp_path: Path) -> None:
     def work() -> None:
         store = open_store(f"sqlite:///{tmp_path / 'scientistcloud.db'}")

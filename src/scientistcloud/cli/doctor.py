@@ -204,14 +204,14 @@ def _workers(store: Store, _settings: Settings) -> Iterator[Finding]:
         )
     stats = store.jobs.stats()
     for job_type, why in unhandled(stats, alive).items():
-        yield Finding("jobs", WRONG, f"{stats.types[job_type].pending} {job_type} wait: {why}")
+        yield Finding("jobs", WRONG, f"{stats.types[job_type].pending} pending of type {job_type}: {why}")
     for job_type, figures in stats.types.items():
         if figures.paused:
             yield Finding("jobs", NOTE, f"{job_type} is paused; `scientistcloud jobs resume {job_type}` ends that")
 
 
 def _worker(worker: Worker, *, lives: bool) -> Finding:
-    said = f"{worker.worker_id} on {worker.host}, {worker.slots} slots, {worker.version}"
+    said = f"{worker.worker_id} on {worker.host}, slots: {worker.slots}, {worker.version}"
     if lives:
         return Finding("workers", OK, said)
     return Finding(

@@ -12,7 +12,7 @@ from scientistcloud.cli.database import open_existing
 from scientistcloud.cli.jobs_watch import watch
 from scientistcloud.datasets import steering
 from scientistcloud.errors import NotFound
-from scientistcloud.jobs.handling import explained, living, obstacle
+from scientistcloud.jobs.handling import living, why_it_waits
 from scientistcloud.jobs.queue import JobQueueManager
 from scientistcloud.ports import Store
 from scientistcloud.records import Job, JobStatus, json_of
@@ -74,8 +74,13 @@ def show(job_id: str, as_json: bool) -> None:
     store = open_existing(read_settings())
     try:
         job = _job(store, job_id)
-        workers = living(store.workers.all(), now=store.clock.now())
-        what = obstacle(job.job_type, paused=store.jobs.paused(), workers=workers)
+        first = store.jobs.current([job.dataset_uuid]).get(job.dataset_uuid)
+        why = why_it_waits(
+            job,
+            head=first if first is not None and first.head else None,
+            paused=store.jobs.paused(),
+            workers=living(store.workers.all(), now=store.clock.now()),
+        )
     finally:
         store.close()
     if as_json:
@@ -86,10 +91,10 @@ def show(job_id: str, as_json: bool) -> None:
             click.echo(f"{name:17} {value if isinstance(value, str) else json.dumps(value)}")
     for attempt in job.history:
         took = (attempt.finished_at - attempt.started_at).total_seconds()
-        why = f": {attempt.error.message}" if attempt.error else ""
-        click.echo(f"attempt {attempt.number:<9} {attempt.outcome} after {took:.1f} s on {attempt.worker_id}{why}")
-    if what and job.status is JobStatus.PENDING:
-        click.echo(f"{'waits, because':17} {explained(what, job.job_type, workers)}")
+        said = f": {attempt.error.message}" if attempt.error else ""
+        click.echo(f"attempt {attempt.number:<9} {attempt.outcome} after {took:.1f} s on {attempt.worker_id}{said}")
+    if why is not None:
+        click.echo(f"{'waits, because':17} {why}")
 
 
 @command.command()

@@ -51,7 +51,7 @@ def command(as_json: bool) -> None:
         click.echo(f"jobs wait: {why}")
     for worker in workers:
         seen = f"seen {worker.last_seen:%F %T} UTC" + ("" if worker in alive else ", long ago")
-        click.echo(f"worker {worker.worker_id} on {worker.host}: {worker.slots} slots, {seen}")
+        click.echo(f"worker {worker.worker_id} on {worker.host}, slots: {worker.slots}, {seen}")
     expired = f", {intake.expired_uploads} of them expired" if intake.expired_uploads else ""
     click.echo(
         f"uploads: {intake.open_uploads} open{expired}, {intake.missing_bytes / 1e9:.1f} GB to come; "

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from scientistcloud.jobs.lifecycle import CANARY
-from scientistcloud.records import QueueStats, TypeStats, Worker
+from scientistcloud.records import Job, JobStatus, QueueStats, TypeStats, WaitsFor, Worker
 
 UNSEEN_SECONDS = 60.0
 """A worker that has not been seen for so long counts as gone; they announce themselves every 10 s or sooner."""
@@ -55,6 +55,29 @@ def explained(what: Obstacle, job_type: str, workers: Iterable[Worker]) -> str:
             )
         case _:
             assert_never(what)
+
+
+def why_it_waits(job: Job, *, head: Job | None, paused: Container[str], workers: Iterable[Worker]) -> str | None:
+    """What a job waits for, in words; None where nothing is in its way. `head`: that of its line, or None."""
+    match job.waits_for:
+        case None:
+            return None
+        case WaitsFor.TIME:
+            after = f", after {job.error.type}" if job.error else ""
+            return f"its time comes at {job.run_at:%F %T} UTC{after}"
+        case WaitsFor.TURN:
+            if head is None:
+                return "its line has no head; care of a worker gives it one within seconds"
+            first = f"job {head.job_id} of its data set comes first"
+            if head.status is JobStatus.RUNNING:
+                return f"{first}, which runs on {head.worker_id}"
+            behind = why_it_waits(head, head=head, paused=paused, workers=workers)
+            return first if behind is None else f"{first}, which waits: {behind}"
+        case WaitsFor.NOTHING:
+            what = obstacle(job.job_type, paused=paused, workers=workers)
+            return None if what is None else explained(what, job.job_type, workers)
+        case _:
+            assert_never(job.waits_for)
 
 
 def without_canaries(types: Mapping[str, TypeStats]) -> Mapping[str, TypeStats]:
