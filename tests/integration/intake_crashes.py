@@ -1,6 +1,7 @@
 """Crashes at each line of a completion in turn, each healed by a fresh start. Run as a program.
 
-A child completes an upload (or closes a data set, or takes a small file) and dies without a word at the n-th line
+A child completes an upload (or closes a data set, takes a small file, registers a file that lies elsewhere, or
+notices that it changed) and dies without a word at the n-th line
 that it executes in some modules; then another process recovers. n grows until the child comes to its end.
 """
 
@@ -25,8 +26,10 @@ from scientistcloud.uploads.folder import Limits
 from scientistcloud.uploads.processor import UploadProcessor
 from scientistcloud.uploads.receiving import SmallFile
 from scientistcloud.uploads.record import Upload
+from scientistcloud.uploads.registering import Registrar
 
 CRASHED = 77
+REGISTERS = ("register", "change")
 
 
 def main(act: str, modules: set[str], root: Path) -> int:
@@ -68,6 +71,13 @@ def prepare(act: str, folder: Path) -> None:
     """An upload that waits for its bytes; or a small file that is to be replaced."""
     folder.mkdir()
     store, processor = a_processor(folder)
+    if act in REGISTERS:
+        a_file_elsewhere(folder, b"first")
+        if act == "change":
+            list(a_registrar(act, store, folder).look(first=True))
+            a_file_elsewhere(folder, b"then more")
+        store.close()
+        return
     dataset = None if act == "complete" else catalogue.open_dataset(store, user="ada", name="x")
     if act == "small":
         assert dataset is not None
@@ -78,6 +88,19 @@ def prepare(act: str, folder: Path) -> None:
     store.close()
 
 
+def a_file_elsewhere(folder: Path, content: bytes) -> None:
+    place = folder.parent / "elsewhere" / "a.tif"
+    place.parent.mkdir(exist_ok=True)
+    place.write_bytes(content)
+    os.utime(place, (1e9 + len(content), 1e9 + len(content)))
+
+
+def a_registrar(act: str, store: Store, folder: Path) -> Registrar:
+    root = folder.parent / "elsewhere"
+    looks = act == "register"
+    return Registrar(store, root, roots=(root,), user="ada", quiet_seconds=60, look=looks, convert=not looks)
+
+
 def take(processor: UploadProcessor, dataset_uuid: str, content: bytes) -> None:
     file = SmallFile(dataset_uuid=dataset_uuid, user="ada", path="sub/a.tif", content=content)
     [took] = processor.take_small([file])
@@ -85,8 +108,10 @@ def take(processor: UploadProcessor, dataset_uuid: str, content: bytes) -> None:
 
 
 def work(act: str, folder: Path, modules: set[str], crash_at: int) -> None:
-    _, processor = a_processor(folder)
-    if act == "small":
+    store, processor = a_processor(folder)
+    if act in REGISTERS:
+        registrar = a_registrar(act, store, folder)
+    elif act == "small":
         [dataset] = processor.store.datasets.find(user="ada")
     else:
         [upload] = processor.uploads.unfinished()
@@ -98,7 +123,8 @@ def work(act: str, folder: Path, modules: set[str], crash_at: int) -> None:
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         nonlocal lines
-        if Path(frame.f_code.co_filename).name not in modules:
+        code = frame.f_code
+        if not modules & {Path(code.co_filename).name, code.co_name}:
             return None
         if event == "line":
             lines += 1
@@ -107,7 +133,9 @@ def work(act: str, folder: Path, modules: set[str], crash_at: int) -> None:
         return trace
 
     sys.settrace(trace)
-    if act == "small":
+    if act in REGISTERS:
+        list(registrar.look(first=True))
+    elif act == "small":
         take(processor, dataset.uuid, b"bytes")
     elif act == "close":
         processor.close(upload.dataset_uuid)
@@ -118,6 +146,9 @@ def work(act: str, folder: Path, modules: set[str], crash_at: int) -> None:
 
 def check(act: str, folder: Path, when: str) -> None:
     store, processor = a_processor(folder)
+    if act in REGISTERS:
+        check_registered(act, store, folder, when)
+        return
     processor.recover()
     [dataset] = store.datasets.find(user="ada")
     if act == "small":
@@ -137,6 +168,21 @@ def check(act: str, folder: Path, when: str) -> None:
     assert dataset.size_bytes == 5, when
     assert source.read_bytes() == b"bytes", when
     assert list(processor.uploads.unfinished()) == [], when
+
+
+def check_registered(act: str, store: Store, folder: Path, when: str) -> None:
+    list(a_registrar(act, store, folder).look(first=True))
+    [dataset] = store.datasets.find(user="ada")
+    keys = {job.idempotency_key for job in store.jobs.find(dataset_uuid=dataset.uuid)}
+    size_bytes = (folder.parent / "elsewhere" / "a.tif").stat().st_size
+    assert [(file.path, file.size_bytes) for file in store.datasets.files(dataset.uuid)] == [("a.tif", size_bytes)]
+    if act == "register":
+        assert (dataset.status, keys) == (DatasetStatus.DONE, {f"look:{dataset.uuid}:1"}), when
+        return
+    # The last job may still be owed: care creates it.
+    promised = {dataset.wanted.idempotency_key} if dataset.wanted is not None else set()
+    assert f"convert:{dataset.uuid}:{dataset.revision}" in keys | promised, when
+    assert (dataset.revision > 1, "1 file changed (a.tif)" in (dataset.notice or "")) == (True, True), when
 
 
 if __name__ == "__main__":

@@ -192,7 +192,9 @@ def test_a_first_look_can_be_converted_with_one_click_and_takes_no_files(site: S
     before = site.store.datasets.get(uuid)
     assert before is not None
     with site.program() as client:
-        assert "A first look" not in client.get(f"/datasets/{uuid}").text
+        page = client.get(f"/datasets/{uuid}").text
+        assert "A first look" not in page
+        assert f"/data/{uuid}/converted.zip" in page
 
         site.store.datasets.update(before, replace(before, forms=({**before.forms[0], "look": True},)))
 
@@ -201,6 +203,11 @@ def test_a_first_look_can_be_converted_with_one_click_and_takes_no_files(site: S
         assert f'action="/datasets/{uuid}/convert"' in page
         assert "Convert all of it" in page
         assert "Add or remove files" not in page
+        assert "converted.zip" not in page
+        for address in (f"/data/{uuid}/converted.zip", f"/api/datasets/{uuid}/form"):
+            refused = client.get(address)
+            assert refused.status_code == 404
+            assert "only a first look at some of its pixels; convert it on its page" in refused.json()["detail"]
 
 
 def test_what_the_files_say_of_themselves_is_shown_and_found(site: Site, tmp_path: Path) -> None:

@@ -587,6 +587,11 @@ def test_a_crash_in_the_round_of_a_small_file_leaves_the_old_one_or_the_new_one(
     assert crashes_healed("small", "small.py", tmp_path) > 15
 
 
+@pytest.mark.parametrize(("act", "step"), [("register", "_register"), ("change", "_changed")])
+def test_a_registration_that_dies_is_made_whole_by_the_next_look(act: str, step: str, tmp_path: Path) -> None:
+    assert crashes_healed(act, step, tmp_path) > 5
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("act", ["complete", "close"])
 def test_a_crash_at_any_line_of_intake_is_healed_with_exactly_one_job(act: str, tmp_path: Path) -> None:

@@ -191,23 +191,24 @@ class Registrar:
         return not is_being_written(place, list(state))
 
     def _register(self, place: Path, state: State, dataset: Dataset | None) -> Event:
-        """The record, open; its files; its close, and the job that it waits for. Each can be repeated."""
+        """The record, open; its files; a look; its close, and the job that it waits for. Each can be repeated.
+
+        Nothing but the close is found undone by the next look at everything, so the look is asked for before it.
+        """
         if dataset is None:
             dataset = catalogue.open_registered(
                 self._store, user=self._user, name=_name(place), sensor=self._sensor, place=str(place)
             )
         self._put(dataset, state)
         work = conversion(dataset, revision=dataset.revision + 1) if self._convert else None
-        dataset = self._write(dataset.uuid, lambda each: after(each, Closed(work, self._store.clock.now())))
-        self._create_wanted(dataset)
-        self._ask_for_a_look(dataset)
+        closed = Closed(work, self._store.clock.now())
+        self._ask_for_a_look(after(dataset, closed))
+        self._create_wanted(self._write(dataset.uuid, lambda each: after(each, closed)))
         return Event("registered", place, f"{len(state)} files", dataset.uuid)
 
     def _changed(self, place: Path, state: State, recorded: State, dataset: Dataset) -> Event:
+        """The notice and what follows from it, then the files: while these differ, the change is found again."""
         said = _difference(recorded, state)
-        for path in recorded.keys() - state.keys():
-            self._store.datasets.remove_file(dataset.uuid, path)
-        self._put(dataset, {path: each for path, each in state.items() if recorded.get(path) != each})
 
         def changed(each: Dataset) -> Dataset:
             work = conversion(each, revision=each.revision + 1) if self._convert else None
@@ -216,6 +217,9 @@ class Registrar:
         dataset = self._write(dataset.uuid, changed)
         self._create_wanted(dataset)
         self._ask_for_a_look(dataset)
+        for path in recorded.keys() - state.keys():
+            self._store.datasets.remove_file(dataset.uuid, path)
+        self._put(dataset, {path: each for path, each in state.items() if recorded.get(path) != each})
         return Event("changed", place, said, dataset.uuid)
 
     def _gone(self, place: Path, dataset: Dataset) -> Iterator[Event]:

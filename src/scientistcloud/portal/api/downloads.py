@@ -15,6 +15,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response, StreamingResponse
 
+from scientistcloud.datasets.lifecycle import is_whole
 from scientistcloud.errors import NotFound
 from scientistcloud.layout import CONVERTED, CONVERTED_BLOCKS, CONVERTED_IDX
 from scientistcloud.portal.dependencies import Caller, SeenDataset, TheSettings, TheStore
@@ -106,6 +107,11 @@ def _form(dataset: Dataset, settings: Settings) -> tuple[Path, int]:
     """The folder in which the form lies, and the token of its publication. Raises `NotFound`."""
     if not dataset.forms:
         raise NotFound(f"data set {dataset.uuid} has no converted form yet; download its files as they came")
+    if not is_whole(dataset):
+        raise NotFound(
+            f"data set {dataset.uuid} is not converted: there is only a first look at some of its pixels; convert "
+            f"it on its page or by POST /api/datasets/{dataset.uuid}/convert, or download its files as they came"
+        )
     return settings.folder.dataset(dataset.uuid).root, int(dataset.forms[-1]["token"])
 
 

@@ -8,6 +8,7 @@ from datetime import UTC
 from typing import Any
 from urllib.parse import quote
 
+from scientistcloud.datasets.lifecycle import is_whole
 from scientistcloud.layout import CONVERTED, PREVIEW
 from scientistcloud.portal.forms import Picture
 from scientistcloud.records import Dataset
@@ -89,7 +90,7 @@ def _downloads(dataset: Dataset, data: str, *, shown: bool) -> list[tuple[str, s
     ways: list[tuple[str, str, str, int | None]] = []
     if dataset.size_bytes:
         ways.append(("The files as they came", f"{data}/source.zip", "application/zip", dataset.size_bytes))
-    if dataset.forms and shown:
+    if is_whole(dataset) and shown:
         size_bytes = dataset.forms[-1].get("size_bytes")
         ways.append(("OME-Zarr", f"{data}/{quote(CONVERTED)}", "application/vnd.zarr; version=3", size_bytes))
     return ways
