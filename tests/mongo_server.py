@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sysconfig
-import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -91,7 +90,6 @@ def empty(url: str) -> None:
     """Remove every document of the database that `url` names; its indexes stay."""
     with pymongo.MongoClient[dict[str, Any]](url) as client:
         database = client.get_default_database()
-        _remove_bell(database)
         for name in database.list_collection_names():
             database[name].delete_many({})
 
@@ -100,15 +98,7 @@ def drop(url: str) -> None:
     """Remove the database that `url` names."""
     with pymongo.MongoClient[dict[str, Any]](url) as client:
         database = client.get_default_database()
-        _remove_bell(database)
         client.drop_database(database.name)
-
-
-def _remove_bell(database: pymongo.database.Database[dict[str, Any]]) -> None:
-    if known := database.meta.find_one({"_id": "installation"}):
-        Path(tempfile.gettempdir(), f"scientistcloud-{os.getuid()}", f"{known['value']}.wake").unlink(
-            missing_ok=True
-        )
 
 
 def _free_port() -> int:
