@@ -111,6 +111,7 @@ class Site:
             data_dir=self.root, lease_seconds=self.lease_seconds, database_url=self.database_url
         )
         self.store = open_store(self.settings.store_url)
+        self.store.share_bell(self.settings.folder.bell)
         self.queue = JobQueueManager(self.store, lease_seconds=self.lease_seconds)
 
     def worker(

@@ -75,5 +75,5 @@ def test_memory_is_the_same_for_small_data_and_for_large(
     """512 MiB against 16 GiB at most."""
     small, large = (peak_mib(tmp_path / str(depth), depth=depth, source=source) for depth in depths)
 
-    assert max(small, large) < 320
+    assert max(small, large) < (384 if source == "pages" else 320)
     assert large < small + 96  # how many blocks wait at once depends on how busy the machine is
