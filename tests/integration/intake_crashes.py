@@ -1,8 +1,8 @@
 """Crashes at each line of a completion in turn, each healed by a fresh start. Run as a program.
 
 A child completes an upload (or closes a data set, takes a small file, registers a file that lies elsewhere, or
-notices that it changed) and dies without a word at the n-th line
-that it executes in some modules; then another process recovers. n grows until the child comes to its end.
+notices that it changed) and dies without a word at the n-th line that it executes in some modules; then another
+process recovers. n grows until the child comes to its end.
 """
 
 from __future__ import annotations

@@ -131,6 +131,13 @@ def forget(connection: Connection, dataset_uuid: str) -> None:
     )
 
 
+def dies_before_its_job_is_there(queue: MongoJobs, steps: Interrupted, job: NewJob) -> None:
+    """A creator that has the last place of a line, and goes no further."""
+    steps.before("insert_one", dies)
+    with pytest.raises(Died):
+        queue.create([job], max_pending_per_dataset=1)
+
+
 # -- room in a line ------------------------------------------------------------------------------
 
 
@@ -138,9 +145,7 @@ def test_a_creator_that_died_before_its_job_was_there_keeps_its_place_for_ten_mi
     queue: MongoJobs, rival: MongoJobs, steps: Interrupted, connection: Connection
 ) -> None:
     dataset_uuid = str(uuid.uuid4())
-    steps.before("insert_one", dies)
-    with pytest.raises(Died):
-        queue.create([a_job("dead", dataset_uuid)], max_pending_per_dataset=1)
+    dies_before_its_job_is_there(queue, steps, a_job("dead", dataset_uuid))
 
     with pytest.raises(QueueFull, match=dataset_uuid):
         rival.create([a_job("soon", dataset_uuid)], max_pending_per_dataset=1)
@@ -179,9 +184,7 @@ def test_a_creator_that_comes_after_all_before_its_place_is_given_away_is_counte
     queue: MongoJobs, rival: MongoJobs, steps: Interrupted, connection: Connection
 ) -> None:
     dataset_uuid = str(uuid.uuid4())
-    steps.before("insert_one", dies)
-    with pytest.raises(Died):
-        queue.create([late := a_job("late", dataset_uuid)], max_pending_per_dataset=1)
+    dies_before_its_job_is_there(queue, steps, late := a_job("late", dataset_uuid))
     forget(connection, dataset_uuid)
     job = lifecycle.created(late, seq=1, line_free=False, now=connection.clock.now())
     steps.before("insert_one", lambda: connection.jobs.insert_one(document_of(job, JOB_FIELDS) | {PLACE: 1}))

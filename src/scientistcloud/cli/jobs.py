@@ -12,7 +12,7 @@ from scientistcloud.cli.database import open_existing
 from scientistcloud.cli.jobs_watch import watch
 from scientistcloud.datasets import steering
 from scientistcloud.errors import NotFound
-from scientistcloud.jobs.handling import living, why_it_waits
+from scientistcloud.jobs.handling import known_types, living, why_it_waits
 from scientistcloud.jobs.queue import JobQueueManager
 from scientistcloud.ports import Store
 from scientistcloud.records import Job, JobStatus, json_of
@@ -206,8 +206,7 @@ def resume(job_type: str) -> None:
 def _steer_type(job_type: str, what: str) -> None:
     store = open_existing(read_settings())
     try:
-        known = set(store.jobs.stats().types)
-        known |= {each for worker in store.workers.all() for each in worker.job_types}
+        known = known_types(store.jobs.stats(), store.workers.all())
         if job_type not in known:
             known |= set(registry.load())  # those that are installed here, though no job came yet
         if job_type not in known:

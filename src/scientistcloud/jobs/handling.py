@@ -88,6 +88,11 @@ def without_canaries(types: Mapping[str, TypeStats]) -> Mapping[str, TypeStats]:
     return {job_type: figures for job_type, figures in types.items() if job_type != CANARY}
 
 
+def known_types(stats: QueueStats, workers: Iterable[Worker]) -> set[str]:
+    """The types that jobs were created of, and those that `workers` could do."""
+    return {*stats.types, *(name for worker in workers for name in worker.job_types)}
+
+
 def unhandled(stats: QueueStats, workers: Iterable[Worker]) -> Mapping[str, str]:
     """The types that have pending jobs which nobody can do, and what is missing for each."""
     workers = list(workers)

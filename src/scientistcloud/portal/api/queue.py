@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from fastapi import APIRouter
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from scientistcloud import plugins
 from scientistcloud.errors import NotFound
-from scientistcloud.jobs.handling import living, unhandled
+from scientistcloud.jobs.handling import known_types, living, unhandled
 from scientistcloud.jobs.queue import JobQueueManager
 from scientistcloud.portal.dependencies import Operator, TheStats, TheStore
 from scientistcloud.portal.recent import RecentStats
@@ -84,7 +84,7 @@ def resume_type(job_type: str, _operator: Operator, store: TheStore, stats: TheS
 
 def steer_type(store: Store, job_type: str, *, paused: bool) -> None:
     """Pause or resume the type. Raises `NotFound` where no job, no worker and no installed package knows it."""
-    known = _names(store.jobs.stats(), store.workers.all()).union(plugins.names(plugins.TASKS))
+    known = known_types(store.jobs.stats(), store.workers.all()).union(plugins.names(plugins.TASKS))
     if job_type not in known:
         raise NotFound(f"there is no job type {job_type[:80]!r}; known are {', '.join(sorted(known))}")
     queue = JobQueueManager(store)
@@ -118,11 +118,6 @@ def overview(store: Store, recent: RecentStats) -> Overview:
     )
 
 
-def _names(stats: QueueStats, workers: Iterable[Worker]) -> set[str]:
-    """The types that jobs were created of, and those that workers could do."""
-    return {*stats.types, *(name for worker in workers for name in worker.job_types)}
-
-
 def _types(stats: QueueStats, workers: list[Worker], *, paused: Sequence[str]) -> list[TypeRow]:
     missing = unhandled(stats, workers)
     nothing = TypeStats()
@@ -136,6 +131,6 @@ def _types(stats: QueueStats, workers: list[Worker], *, paused: Sequence[str]) -
             oldest_claimable_seconds=figures.oldest_claimable_seconds,
             missing=missing.get(name),
         )
-        for name in sorted(_names(stats, workers))
+        for name in sorted(known_types(stats, workers))
         for figures in [stats.types.get(name, nothing)]
     ]
