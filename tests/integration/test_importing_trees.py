@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import subprocess
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -185,6 +186,33 @@ def test_links_on_the_server_are_not_followed_out_of_the_folder(
     _, found = fetched(sftp(tmp_path))
 
     assert found == FILES
+
+
+SLOW_TO_LISTEN = """
+import socket, time
+server = socket.socket(socket.AF_UNIX)
+server.bind("rc")
+time.sleep(0.5)
+server.listen()
+said = b""
+while not said.endswith(b"}"):
+    connection, said = server.accept()[0], b""
+    while not said.endswith(b"}") and (more := connection.recv(65536)):
+        said += more
+connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\n{}")
+"""
+
+
+def test_an_rclone_whose_socket_is_there_and_does_not_answer_yet_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "slow-rclone"
+    script.write_text(f"#!{sys.executable}\n{SLOW_TO_LISTEN}")
+    script.chmod(0o700)
+    monkeypatch.setattr(rclone, "program", lambda: str(script))
+
+    with rclone.running(tmp_path, Guard()) as slow:
+        assert slow.call("rc/noop") == {}
 
 
 def test_this_machine_is_not_reached_by_sftp_or_webdav(sftp: Callable[..., Any], tmp_path: Path) -> None:

@@ -111,11 +111,23 @@ def running(folder: Path, guard: Guard) -> Iterator[Rclone]:
 
 
 def _wait_for(control: Path, process: subprocess.Popen[bytes]) -> None:
+    """Until it answers: between its socket's being there and that, a connection is refused."""
     until = time.monotonic() + _START_SECONDS
-    while not control.exists():
+    while not _accepts(control):
         if process.poll() is not None or time.monotonic() > until:
             raise Unavailable("rclone does not start; it is tried again")
         time.sleep(0.02)
+
+
+def _accepts(control: Path) -> bool:
+    connection = _UnixConnection(control)
+    try:
+        connection.connect()
+    except OSError:
+        return False
+    finally:
+        connection.close()
+    return True
 
 
 def obscured(rclone: Rclone, options: Mapping[str, str], names: tuple[str, ...]) -> dict[str, str]:
