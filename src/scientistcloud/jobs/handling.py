@@ -80,12 +80,20 @@ def why_it_waits(job: Job, *, head: Job | None, paused: Container[str], workers:
             assert_never(job.waits_for)
 
 
-def without_canaries(types: Mapping[str, TypeStats]) -> Mapping[str, TypeStats]:
-    """`types` as operators see them: the type of ``scientistcloud verify`` only where it left a job behind."""
-    canary = types.get(CANARY)
-    if canary is None or canary.pending or canary.running or canary.failed:
-        return types
-    return {job_type: figures for job_type, figures in types.items() if job_type != CANARY}
+def queue_stats(ended: Mapping[str, int], types: Mapping[str, TypeStats]) -> QueueStats:
+    """The figures as operators see them, of how many jobs ended with each status and of those of each type.
+
+    The type of ``scientistcloud verify`` is among them only where it left a job behind.
+    """
+    by_status = {**dict.fromkeys(map(str, JobStatus), 0), **ended}
+    by_status[str(JobStatus.RUNNING)] = sum(each.running for each in types.values())
+    by_status[str(JobStatus.PENDING)] = sum(each.pending for each in types.values())
+    canary = types.get(CANARY, TypeStats())
+    left_behind = canary.pending or canary.running or canary.failed
+    return QueueStats(
+        by_status=by_status,
+        types={job_type: each for job_type, each in types.items() if job_type != CANARY or left_behind},
+    )
 
 
 def known_types(stats: QueueStats, workers: Iterable[Worker]) -> set[str]:

@@ -6,7 +6,7 @@ from datetime import datetime
 from operator import itemgetter
 
 from scientistcloud.database.mongo.collection import Server
-from scientistcloud.jobs.handling import without_canaries
+from scientistcloud.jobs.handling import queue_stats
 from scientistcloud.jobs.lifecycle import PRIORITY_STEP_SECONDS
 from scientistcloud.records import JobStatus, QueueStats, TypeStats, WaitsFor
 
@@ -21,10 +21,7 @@ def stats_of(server: Server, now: datetime) -> QueueStats:
         )
         for each in sorted(server.types.find({}), key=itemgetter("_id"))
     }
-    by_status = dict.fromkeys(map(str, JobStatus), 0) | ended
-    by_status[str(JobStatus.RUNNING)] = sum(running.values())
-    by_status[str(JobStatus.PENDING)] = sum(each.pending for each in types.values())
-    return QueueStats(by_status=by_status, types=without_canaries(types))
+    return queue_stats(ended, types)
 
 
 def _of_type(server: Server, job_type: str, *, paused: bool, running: int, now: datetime) -> TypeStats:

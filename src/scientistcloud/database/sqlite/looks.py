@@ -13,7 +13,7 @@ from scientistcloud.database.sqlite.connection import Database
 from scientistcloud.database.sqlite.rows import JOB_COLUMNS, Row, job_of
 from scientistcloud.datasets.lifecycle import DELETION
 from scientistcloud.errors import NotFound
-from scientistcloud.jobs.handling import without_canaries
+from scientistcloud.jobs.handling import queue_stats
 from scientistcloud.jobs.lifecycle import PRIORITY_STEP_SECONDS
 from scientistcloud.ports import Clock
 from scientistcloud.records import Job, JobStatus, Line, QueueStats, TypeStats, WaitsFor
@@ -152,10 +152,7 @@ class JobLooks:
         for job_type, error, number in failed:
             before = figures.get(job_type, TypeStats())
             figures[job_type] = replace(before, failed={**before.failed, error: number})
-        by_status = dict.fromkeys(map(str, JobStatus), 0) | dict(ended)
-        by_status[str(JobStatus.RUNNING)] = sum(each.running for each in figures.values())
-        by_status[str(JobStatus.PENDING)] = sum(each.pending for each in figures.values())
-        return QueueStats(by_status=by_status, types=without_canaries(figures))
+        return queue_stats(dict(ended), figures)
 
     def paused(self) -> Sequence[str]:
         with self._database.read() as connection:
