@@ -12,12 +12,12 @@ from scientistcloud.cli.database import open_existing
 from scientistcloud.cli.jobs_watch import watch
 from scientistcloud.datasets import steering
 from scientistcloud.errors import NotFound
-from scientistcloud.jobs.handling import known_types, living, why_it_waits
+from scientistcloud.jobs.handling import living, why_it_waits
 from scientistcloud.jobs.queue import JobQueueManager
+from scientistcloud.jobs.steering import steer_type
 from scientistcloud.ports import Store
 from scientistcloud.records import Job, JobStatus, json_of
 from scientistcloud.settings import read_settings
-from scientistcloud.tasks import registry
 
 
 @click.group()
@@ -193,29 +193,24 @@ def dead_letters(job_type: str | None, error: str | None, as_json: bool) -> None
 @click.argument("job_type", metavar="TYPE")
 def pause(job_type: str) -> None:
     """Hand out no job of TYPE, to any worker, until it is resumed; what runs goes on."""
-    _steer_type(job_type, "paused")
+    _steer(job_type, paused=True)
 
 
 @command.command(short_help="Hand out jobs of a type again.")
 @click.argument("job_type", metavar="TYPE")
 def resume(job_type: str) -> None:
     """Hand out jobs of TYPE again."""
-    _steer_type(job_type, "resumed")
+    _steer(job_type, paused=False)
 
 
-def _steer_type(job_type: str, what: str) -> None:
+def _steer(job_type: str, *, paused: bool) -> None:
     store = open_existing(read_settings())
     try:
-        known = known_types(store.jobs.stats(), store.workers.all())
-        if job_type not in known:
-            known |= set(registry.load())  # those that are installed here, though no job came yet
-        if job_type not in known:
-            raise NotFound(f"there is no job type {job_type}; known are {', '.join(sorted(known))}")
-        queue = JobQueueManager(store)
-        (queue.pause_type if what == "paused" else queue.resume_type)(job_type)
+        steer_type(store, job_type, paused=paused)
         figures = store.jobs.stats().types[job_type]
     finally:
         store.close()
+    what = "paused" if paused else "resumed"
     click.echo(f"{job_type} is {what}: {figures.pending} pending, {figures.running} running")
 
 

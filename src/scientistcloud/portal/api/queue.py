@@ -9,10 +9,8 @@ from datetime import datetime
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from scientistcloud import plugins
-from scientistcloud.errors import NotFound
 from scientistcloud.jobs.handling import known_types, living, unhandled
-from scientistcloud.jobs.queue import JobQueueManager
+from scientistcloud.jobs.steering import steer_type
 from scientistcloud.portal.dependencies import Operator, TheStats, TheStore
 from scientistcloud.portal.recent import RecentStats
 from scientistcloud.ports import Store
@@ -80,15 +78,6 @@ def resume_type(job_type: str, _operator: Operator, store: TheStore, stats: TheS
     """Hand out jobs of the type again. Operators alone."""
     steer_type(store, job_type, paused=False)
     return overview(store, stats)
-
-
-def steer_type(store: Store, job_type: str, *, paused: bool) -> None:
-    """Pause or resume the type. Raises `NotFound` where no job, no worker and no installed package knows it."""
-    known = known_types(store.jobs.stats(), store.workers.all()).union(plugins.names(plugins.TASKS))
-    if job_type not in known:
-        raise NotFound(f"there is no job type {job_type[:80]!r}; known are {', '.join(sorted(known))}")
-    queue = JobQueueManager(store)
-    (queue.pause_type if paused else queue.resume_type)(job_type)
 
 
 def overview(store: Store, recent: RecentStats) -> Overview:

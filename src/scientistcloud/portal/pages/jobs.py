@@ -12,8 +12,9 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from scientistcloud.datasets import steering
+from scientistcloud.jobs.steering import steer_type
 from scientistcloud.portal.api.jobs import retry_failed
-from scientistcloud.portal.api.queue import overview, steer_type
+from scientistcloud.portal.api.queue import overview
 from scientistcloud.portal.dependencies import (
     ChangedJob,
     Operator,
