@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from scientistcloud.assembly import open_store
-from scientistcloud.cli.database import open_existing
+from scientistcloud.cli.database import open_database, open_existing
 from scientistcloud.datasets.migrating import migrate
 from scientistcloud.settings import read_settings
 
@@ -22,7 +21,7 @@ def command(dry_run: bool) -> int:
     if not dry_run:
         # It may be the older system's alone, which ScientistCloud has never prepared.
         store.close()
-        store = open_store(settings.store_url)
+        store = open_database(settings)
     changed = trouble = 0
     try:
         for step in migrate(store, dry_run=dry_run):

@@ -39,14 +39,13 @@ def command(
     Each file and folder right in ROOT is a data set. It appears once nobody writes to it any more, and has a first
     look made of some of its pixels.
     """
-    from scientistcloud.assembly import open_store
+    from scientistcloud.cli.database import open_database
     from scientistcloud.settings import read_settings
     from scientistcloud.uploads.registering import Registrar
     from scientistcloud.uploads.watching import looks
 
     settings = read_settings(data_dir=data_dir)
-    store = open_store(settings.store_url)
-    store.share_bell(settings.folder.bell)
+    store = open_database(settings)
     stopped = False
 
     def stop(_number: int, _frame: object) -> None:

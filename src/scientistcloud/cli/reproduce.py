@@ -52,10 +52,10 @@ def command(uuid: str, data_dir: Path | None, as_json: bool) -> None:
 
 def _form_and_source(uuid: str, settings: Settings) -> tuple[Json, Path]:
     """The newest form as the record has it, and what it was made of."""
-    from scientistcloud.assembly import open_store  # the driver of the database, needed here alone
+    from scientistcloud.cli.database import open_existing  # the driver of the database, needed here alone
 
     source = settings.folder.dataset(uuid).source
-    store = open_store(settings.store_url, make=False)
+    store = open_existing(settings)
     try:
         dataset = store.datasets.get(uuid)
         if dataset is None:
