@@ -267,15 +267,6 @@ def test_the_next_of_another_type_is_left_to_others(queue: JobQueueManager) -> N
     assert queue.complete_job(claimed(queue), claim_next=True, job_types=[CONVERSION]) is None
 
 
-def test_current_jobs_and_the_line_are_there_for_pages(queue: JobQueueManager) -> None:
-    job_id = create(queue)
-
-    assert queue.current_jobs([HEART, LUNG])[HEART].job_id == job_id
-    head = queue.line(HEART).head
-    assert head is not None
-    assert head.job_id == job_id
-
-
 # -- fairness ------------------------------------------------------------------------------------
 
 
@@ -453,7 +444,7 @@ def test_no_statement_of_the_service_names_a_person(
         store.jobs.claimable()
         queue.stats()
         queue.list_jobs(dataset_uuid=HEART, status="completed", after=job.job_id)
-        queue.current_jobs([HEART])
+        store.jobs.current([HEART])
         store.jobs.changed_since(clock.now())
         store.targets.promised()
         store.targets.all()

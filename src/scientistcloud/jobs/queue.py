@@ -27,7 +27,7 @@ from scientistcloud.jobs.parameters import (
 )
 from scientistcloud.jobs.retry import pause_seconds
 from scientistcloud.ports import Store
-from scientistcloud.records import Job, JobError, JobStatus, Json, Line, NewJob, Progress, QueueStats
+from scientistcloud.records import Job, JobError, JobStatus, Json, NewJob, Progress, QueueStats
 
 CLAIM_LIMIT = 1000
 LIST_LIMIT = 10_000
@@ -256,14 +256,6 @@ class JobQueueManager:
             after=after,
             limit=limit,
         )
-
-    def line(self, dataset_uuid: str) -> Line:
-        """What decides a data set's status."""
-        return self._jobs.line(dataset_uuid)
-
-    def current_jobs(self, dataset_uuids: Sequence[str]) -> Mapping[str, Job]:
-        """For each data set that has jobs: the running one, else the head, else the newest."""
-        return self._jobs.current(dataset_uuids)
 
     def stats(self) -> QueueStats:
         """The queue's figures at this moment."""
