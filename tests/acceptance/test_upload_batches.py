@@ -128,6 +128,16 @@ def test_a_name_that_comes_twice_is_refused(owner: httpx.Client) -> None:
     assert "'a.tif' twice" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("said", "why"), [("dataset=%FF", "no UTF-8"), ("name=a&name=b", "name twice"), ("name=%FF", "no UTF-8")]
+)
+def test_an_address_that_cannot_be_understood_is_refused(owner: httpx.Client, said: str, why: str) -> None:
+    answer = owner.put(f"/api/uploads/batch?{said}", content=packed({"a.tif": b"1"}))
+
+    assert answer.status_code == 400, answer.text
+    assert why in answer.json()["detail"]
+
+
 def test_who_may_not_or_where_nothing_is_open_takes_no_batch(portal: Portal, owner: httpx.Client) -> None:
     closed = opened(owner)
     put(owner, closed, packed({"a.tif": b"a"}))

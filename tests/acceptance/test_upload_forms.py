@@ -93,6 +93,17 @@ def test_a_form_with_something_wrong_leaves_nothing(
     assert portal.uploads() == []
 
 
+def test_a_form_with_two_files_of_one_name_loses_neither_in_silence(portal: Portal, owner: httpx.Client) -> None:
+    answer = owner.post("/api/uploads/", files=[("file", ("a.tif", b"one")), ("file", ("a.tif", b"two"))])
+
+    assert answer.status_code == 400
+    assert "two files called 'a.tif'" in answer.json()["detail"]
+    kept = owner.get("/api/datasets").json()["datasets"][0]
+    assert (kept["status"], kept["error"]) == ("upload error", answer.json()["detail"])
+    assert portal.source(kept["uuid"], "a.tif") == b"one"
+    assert portal.uploads() == []
+
+
 def test_what_is_no_form_is_refused(owner: httpx.Client) -> None:
     broken = owner.post(
         "/api/uploads/", headers={"Content-Type": "multipart/form-data; boundary=x"}, content=b"--y\r\n\r\nabc"

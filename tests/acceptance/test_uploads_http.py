@@ -285,6 +285,41 @@ def test_bytes_come_as_what_they_are(client: httpx.Client) -> None:
     assert offset_of(client, place) == 0
 
 
+@pytest.mark.parametrize("name", ["Upload-Offset", "Upload-Metadata", "Upload-Checksum", "Content-Type"])
+def test_a_header_that_came_twice_is_refused(client: httpx.Client, name: str) -> None:
+    place = location(opened(client, 5))
+    once = BYTES | {
+        "Upload-Offset": "0",
+        "Upload-Metadata": "filename YQ==",
+        "Upload-Checksum": f"sha1 {'A' * 27}=",
+    }
+
+    answer = client.patch(place, headers=[*once.items(), (name, "3")], content=b"abc")
+
+    assert answer.status_code == 400
+    assert f"{name} came twice" in answer.json()["detail"]
+    assert offset_of(client, place) == 0
+
+
+@pytest.mark.parametrize(
+    ("encoded", "status"), [({"Content-Encoding": "gzip"}, 415), ({"Transfer-Encoding": "gzip, chunked"}, 501)]
+)
+def test_an_encoded_body_is_not_taken_for_the_file(
+    portal: Portal, client: httpx.Client, encoded: dict[str, str], status: int
+) -> None:
+    place = location(opened(client, 5))
+    url = httpx.URL(portal.url)
+    line = http.client.HTTPConnection(url.host, url.port or 80)  # httpx sends no such encodings
+
+    line.request("PATCH", place, b"3\r\nabc\r\n0\r\n\r\n", BYTES | {"Upload-Offset": "0"} | encoded)
+
+    assert line.getresponse().status == status
+    line.close()
+    assert offset_of(client, place) == 0
+    plain = BYTES | {"Upload-Offset": "0", "Content-Encoding": "identity"}
+    assert client.patch(place, headers=plain, content=b"abc").status_code == 204
+
+
 def test_a_body_longer_than_declared_is_refused_before_it_is_read(client: httpx.Client) -> None:
     place = location(opened(client, 5))
 

@@ -25,6 +25,10 @@ from scientistcloud.uploads.processor import UploadProcessor
 
 T = TypeVar("T")
 
+# Two of one of these contradict each other, and whoever stands between may have heeded the other one.
+_ONCE = ("content-type", "upload-length", "upload-defer-length", "upload-offset", "upload-metadata")
+_ONCE += ("upload-checksum", "upload-concat", "x-http-method-override")
+
 # After an early answer so much of the body is still taken, so that the sender gets to read the answer.
 _LINGER_BYTES, _LINGER_SECONDS = 4 * MIB, 2.0
 
@@ -62,6 +66,26 @@ class Exchange:
         if "content-length" in self.headers:
             return self.number("content-length")
         return None if "transfer-encoding" in self.headers else 0
+
+    def require_plain(self) -> None:
+        """Raises where a header that says what the body is came twice, and where the body is encoded."""
+        for name in _ONCE:
+            if len(self.headers.getlist(name)) > 1:
+                raise InvalidParameters(f"{name.title()} came twice; send it once")
+        encoding = ", ".join(self.headers.getlist("content-encoding"))
+        if encoding.strip().lower() not in ("", "identity"):
+            raise Refused(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                f"the body has the Content-Encoding {encoding[:60]!r}, and bytes are kept as they come; "
+                "send them without",
+                {"Accept-Encoding": "identity"},
+            )
+        transfer = ", ".join(self.headers.getlist("transfer-encoding"))
+        if transfer.strip().lower() not in ("", "chunked"):
+            raise Refused(
+                HTTPStatus.NOT_IMPLEMENTED,
+                f"the body has the Transfer-Encoding {transfer[:60]!r}; only `chunked` is understood here",
+            )
 
     async def in_thread(self, call: Callable[..., T], *arguments: object, **named: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self.threads, partial(call, *arguments, **named))

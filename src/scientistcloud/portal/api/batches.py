@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import cast
 from urllib.parse import parse_qs
@@ -36,17 +36,14 @@ class Batches:
 
 
 class _BatchExchange(Exchange):
-    def __init__(self, scope: Scope, receive: Receive, threads: Executor) -> None:
-        super().__init__(scope, receive, threads)
-        self.said = parse_qs(scope["query_string"].decode("latin-1"), errors="strict", encoding="utf-8")
-
     async def respond(self) -> Response:
         person = await self.in_thread(authorise, self.scope, unsafe=True)
         if self.scope["method"] != "PUT":
             raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "a batch comes by PUT, as a tar", {"Allow": "PUT"})
+        self.require_plain()
         if self.body_bytes() == 0:
             raise InvalidParameters("the request has no body; send a tar of small files")
-        given = self.one("dataset")
+        given, convert = self.one("dataset"), self.one("convert") not in ("false", "0")
         dataset = await self.in_thread(self.opened, person, given)
         try:
             batch = await self.in_thread(
@@ -54,7 +51,6 @@ class _BatchExchange(Exchange):
             )
             await self.receive_into(batch)
             if given is None:
-                convert = self.one("convert") not in ("false", "0")
                 await self.in_thread(self.processor.close, dataset.uuid, convert=convert)
         except ScientistCloudError as failed:
             if given is None:
@@ -83,7 +79,12 @@ class _BatchExchange(Exchange):
             raise Unavailable(f"the tar broke off; {batch.files} files are kept, send the others again")
 
     def one(self, name: str) -> str | None:
-        values = self.said.get(name)
+        try:
+            values = parse_qs(self.scope["query_string"].decode("latin-1"), errors="strict").get(name, [])
+        except UnicodeDecodeError:
+            raise InvalidParameters("the address holds what is no UTF-8; write it as %C3%A9 and the like") from None
+        if len(values) > 1:
+            raise InvalidParameters(f"the address says {name} twice; say it once")
         return values[0] if values else None
 
 

@@ -31,6 +31,7 @@ class FormExchange(Exchange):
 
     async def respond(self) -> Response:
         person = await self.in_thread(authorise, self.scope, unsafe=False)
+        self.require_plain()
         boundary = parse_options_header(self.headers["content-type"])[1].get(b"boundary")
         if not boundary:
             raise InvalidParameters(
@@ -72,6 +73,7 @@ class _Form:
         self._own_page = own_page
         self._dataset: Dataset | None = None
         self._fields: dict[str, str] = {}
+        self._paths: set[str] = set()
         # Of the part that is being read.
         self._header_name = self._header_value = b""
         self._disposition = b""
@@ -149,6 +151,9 @@ class _Form:
             self._open_file(path)
 
     def _open_file(self, path: str) -> None:
+        if path in self._paths:
+            raise InvalidParameters(f"the form holds two files called {path!r}; send them one after the other")
+        self._paths.add(path)
         if self._dataset is None:
             self._own_page(self._fields.get(CSRF_FIELD))
             self._dataset = catalogue.open_dataset(

@@ -103,6 +103,7 @@ class _UploadExchange(TusExchange):
         person = await self.in_thread(authorise, self.scope, unsafe=method not in SAFE_METHODS)
         if method == "OPTIONS":
             return self.options()
+        self.require_plain()
         if method != "GET" and self.headers.get("tus-resumable") != VERSION:
             raise Refused(
                 HTTPStatus.PRECONDITION_FAILED,
