@@ -26,8 +26,16 @@ from scientistcloud.uploads.processor import UploadProcessor
 T = TypeVar("T")
 
 # Two of one of these contradict each other, and whoever stands between may have heeded the other one.
-_ONCE = ("content-type", "upload-length", "upload-defer-length", "upload-offset", "upload-metadata")
-_ONCE += ("upload-checksum", "upload-concat", "x-http-method-override")
+_ONCE = (
+    "content-type",
+    "upload-length",
+    "upload-defer-length",
+    "upload-offset",
+    "upload-metadata",
+    "upload-checksum",
+    "upload-concat",
+    "x-http-method-override",
+)
 
 # After an early answer so much of the body is still taken, so that the sender gets to read the answer.
 _LINGER_BYTES, _LINGER_SECONDS = 4 * MIB, 2.0
