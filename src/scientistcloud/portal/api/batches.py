@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from http import HTTPStatus
 from typing import cast
 from urllib.parse import parse_qs
@@ -78,11 +79,16 @@ class _BatchExchange(Exchange):
         if end is not End.WHOLE:
             raise Unavailable(f"the tar broke off; {batch.files} files are kept, send the others again")
 
-    def one(self, name: str) -> str | None:
+    @cached_property
+    def said(self) -> dict[str, list[str]]:
+        """What the address says. Raises `InvalidParameters`."""
         try:
-            values = parse_qs(self.scope["query_string"].decode("latin-1"), errors="strict").get(name, [])
+            return parse_qs(self.scope["query_string"].decode("latin-1"), errors="strict")
         except UnicodeDecodeError:
             raise InvalidParameters("the address holds what is no UTF-8; write it as %C3%A9 and the like") from None
+
+    def one(self, name: str) -> str | None:
+        values = self.said.get(name, [])
         if len(values) > 1:
             raise InvalidParameters(f"the address says {name} twice; say it once")
         return values[0] if values else None
